@@ -1,0 +1,69 @@
+"""
+The public API for authors of plugins, and nothing else.
+
+A plugin imports from here only: what is not listed may change without notice.
+"""
+
+from gateway import coerce, identifiers, verify
+from gateway.body import json_body
+from gateway.errors import Rejected
+from gateway.event import (
+    ACTION_SOURCES,
+    PAGE_EVENTS,
+    STANDARD_NAMES,
+    ActionSource,
+    Alarm,
+    App,
+    Client,
+    Consent,
+    Content,
+    Device,
+    Erasure,
+    Event,
+    Invalid,
+    Item,
+    Key,
+    Normalized,
+    Purchase,
+    SealedEvent,
+    Skipped,
+    Struct,
+    User,
+)
+from gateway.hit import Hit, Secret, Source
+from gateway.hookspecs import hookimpl
+from gateway.interfaces import (
+    API,
+    Adapter,
+    Answer,
+    AudienceSink,
+    AudienceSource,
+    Batch,
+    Context,
+    Delivered,
+    Destination,
+    Enricher,
+    Group,
+    HttpClient,
+    Identifiers,
+    NoOptions,
+    Observer,
+    Paused,
+    Refused,
+    Result,
+    Retry,
+    Unclear,
+    Unreachable,
+    Verdict,
+)
+from gateway.outcome import Settled
+
+__all__ = [
+    "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES",
+    "ActionSource", "Adapter", "Alarm", "Answer", "App", "AudienceSink", "AudienceSource", "Batch", "Client",
+    "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure", "Event", "Group", "Hit", "HttpClient",
+    "Identifiers", "Invalid", "Item", "Key", "NoOptions", "Normalized", "Observer", "Paused", "Purchase", "Refused",
+    "Rejected", "Result", "Retry", "SealedEvent", "Secret", "Settled", "Skipped", "Source", "Struct", "Unclear",
+    "Unreachable", "User", "Verdict",
+    "coerce", "hookimpl", "identifiers", "json_body", "verify",
+]  # fmt: skip
