@@ -1,0 +1,259 @@
+"""
+The outbox: what is accepted is here until it has a fate.
+
+This module is the interface; an engine (:mod:`gateway.outbox.sqlite`) implements it. The outbox keeps sealed events and
+knows no vendor. One *unit* is one (event, destination) with an opaque text id.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from gateway.event import SealedEvent, Struct
+from gateway.outcome import Fate, Settled
+
+#: Events of one destination that may share a call: live ones, offline ones (never deduplicated by vendors), test ones.
+Kind = Literal["live", "offline", "test"]
+
+
+class Lane(Struct, frozen=True):
+    """What one call can carry: one destination, one kind."""
+
+    destination: str
+    kind: Kind
+
+
+def kind_of(event: SealedEvent) -> Kind:
+    """Return the kind of lane that an event travels in."""
+    if event.test:
+        return "test"
+    return "offline" if event.is_offline else "live"
+
+
+class Mark(Struct, frozen=True):
+    """
+    One deduplication key of a unit.
+
+    ``digest`` comes from :meth:`Outbox.digest`; ``lifetime_s`` counts from acceptance. ``business`` keys (order,
+    checkout) remember the event id they stand for, so that a duplicate under another id can name it.
+    """
+
+    digest: bytes
+    lifetime_s: int
+    business: bool = False
+
+
+class Unit(Struct, frozen=True):
+    """
+    One event for one destination, ready to be admitted.
+
+    ``marks`` are its deduplication keys, none for a keyless event; ``subjects`` keyed hashes of the person and the
+    site, for erasure; ``hold_s`` how long it waits for its other half. ``consent`` is the person's explicit choice in
+    this event, if any: "denied" admits nothing, withdraws a waiting copy and leaves a tombstone. ``refusal`` is why the
+    event cannot be sent by itself: it is dropped for that reason unless it meets a copy that it completes.
+    """
+
+    lane: Lane
+    event: SealedEvent
+    marks: tuple[Mark, ...] = ()
+    subjects: tuple[bytes, ...] = ()
+    hold_s: float = 0.0
+    consent: Literal["denied", "granted"] | None = None
+    refusal: str | None = None
+
+
+#: Merges a copy into the event it met: ``join(kept, copy, frozen)``; pure. ``frozen``: id, name and time may not change
+#: any more.
+Join = Callable[[SealedEvent, SealedEvent, bool], SealedEvent]
+
+
+class Admission(Struct, frozen=True):
+    """
+    What became of one unit; ``of`` is the event id of the one it met, ``ended`` the units that this admission ended.
+    """
+
+    fate: Fate
+    unit: str | None = None
+    of: str | None = None
+    reason: str | None = None
+    ended: tuple[Settled, ...] = ()
+
+
+class Claimed(Struct, frozen=True):
+    """
+    One leased unit.
+
+    ``accepted_at`` (Unix s) is when its retry life began: acceptance, or its replay. ``attempts`` counts earlier
+    attempts, ``maybe_twice`` says that an earlier one may have got through.
+    """
+
+    unit: str
+    event: SealedEvent
+    accepted_at: float = 0.0
+    attempts: int = 0
+    maybe_twice: bool = False
+
+
+class Lease(Struct, frozen=True):
+    """Units that one sender holds until it settles them or ``deadline`` (Unix s) passes."""
+
+    token: str
+    lane: Lane
+    units: tuple[Claimed, ...]
+    deadline: float
+
+
+class Settlement(Struct, frozen=True):
+    """
+    What a sender says of one leased unit.
+
+    ``retry`` puts it back, not to be claimed before ``due``; with ``ambiguous`` an earlier copy may have arrived.
+    """
+
+    unit: str
+    end: Literal["delivered", "dead", "dropped", "retry"]
+    reason: str | None = None
+    due: float = 0.0
+    ambiguous: bool = False
+    warning: str | None = None
+
+
+class DeadLetter(Struct, frozen=True):
+    """One unit that will not be sent again by itself; it can be replayed or discarded."""
+
+    unit: str
+    destination: str
+    event: SealedEvent
+    reason: str
+    died_at: float
+    attempts: int
+    maybe_twice: bool = False
+
+
+class DeadFilter(Struct, frozen=True):
+    """Which dead letters: by unit ids, or by everything else that is given; nothing given is all of them."""
+
+    units: tuple[str, ...] = ()
+    destination: str | None = None
+    reason: str | None = None
+    event_name: str | None = None
+    source: str | None = None
+
+
+class Replayed(Struct, frozen=True):
+    """How many dead letters were queued again, and which stayed because one of their keys was delivered since."""
+
+    queued: int
+    duplicates: tuple[str, ...] = ()
+
+
+class LaneCount(Struct, frozen=True, omit_defaults=False):
+    """How full one lane is; ``oldest_at`` is the acceptance time of its oldest waiting unit."""
+
+    destination: str
+    kind: Kind
+    waiting: int = 0
+    leased: int = 0
+    dead: int = 0
+    maybe_twice: int = 0
+    oldest_at: float | None = None
+
+
+class Counts(Struct, frozen=True, omit_defaults=False):
+    """What the store holds."""
+
+    lanes: tuple[LaneCount, ...]
+    file_bytes: int = 0
+
+
+class Outbox(ABC):
+    """Keeps accepted events safe until each has a fate. All methods are called on the event loop."""
+
+    @abstractmethod
+    def digest(self, *parts: str) -> bytes:
+        """
+        Hash key material under the store's own secret; the same parts give the same digest in every process that shares
+        the store.
+        """
+
+    @abstractmethod
+    async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+        """
+        Decide and commit the units of one request together; returns after the durable commit.
+
+        A unit that meets a waiting or dead one by any mark is merged with it by ``join`` (without ``join`` it is its
+        duplicate); one that meets a delivered one is its duplicate; either way its marks from then on stand for the one
+        it met.
+
+        Raises:
+            Unavailable: Nothing of the request was accepted.
+        """
+
+    @abstractmethod
+    async def claim(self, lane: Lane, limit: int, now: float) -> Lease | None:
+        """
+        Lease up to ``limit`` due units: those of the last hour first, then the others oldest first. None when none is
+        due.
+        """
+
+    @abstractmethod
+    async def settle(self, lease: Lease, settlements: Sequence[Settlement]) -> list[Settled]:
+        """
+        End or put back every unit of a lease, in one commit; units not named go back as they were.
+
+        Returns the units that ended. A lease that was lost (deadline passed, claimed by another) settles nothing.
+        """
+
+    @abstractmethod
+    def waiting(self, lane: Lane) -> int:
+        """Return how many units wait in the lane, due or not, leased ones not counted; cheap."""
+
+    @abstractmethod
+    async def next_due(self, lane: Lane) -> float | None:
+        """Return when the earliest waiting unit may be claimed (Unix s), None when none waits."""
+
+    @abstractmethod
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back on the event loop after a commit that may have given senders work."""
+
+    @abstractmethod
+    async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:
+        """
+        Erase the waiting, leased and dead units that any subject matches (a person's, or a whole site's), and refuse
+        older copies for 30 days.
+
+        Leased units are erased too: an answer that says "retry" ends them. Deduplication marks stay.
+        """
+
+    @abstractmethod
+    async def dead(self, which: DeadFilter, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
+        """Return dead letters, oldest first, a page at a time."""
+
+    @abstractmethod
+    async def replay(self, which: DeadFilter) -> Replayed:
+        """Queue dead letters again, with their own id and time; their own marks are ignored and renewed."""
+
+    @abstractmethod
+    async def discard(self, which: DeadFilter) -> int:
+        """Delete dead letters and their marks."""
+
+    @abstractmethod
+    async def counts(self) -> Counts:
+        """Return what the store holds, by lane."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """
+        Commit nothing, durably.
+
+        Raises:
+            Unavailable: The store cannot be written.
+        """
+
+    @abstractmethod
+    async def backup(self, path: str) -> int:
+        """Write a consistent copy to a new file; returns its bytes."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was handed over, then release the store."""

@@ -1,0 +1,337 @@
+"""
+Admission: which units of a batch are new, and which meet an event that is already known.
+
+One call decides for all requests of a group commit: one look-up of all their marks, then decisions in Python in order
+of arrival (a unit may meet one of the same batch), then bulk writes. Runs on the writer's thread inside its
+transaction.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.event import SealedEvent
+from gateway.outbox import Admission, Join, Lane, Mark, Unit
+from gateway.outbox.records import pack, split, unpack
+from gateway.outbox.statements import insert_rows
+from gateway.outcome import Settled
+
+WAITING, DEAD, DOOMED = 0, 1, 2
+_REPLACE_MARK = (
+    "ON CONFLICT (digest) DO UPDATE SET unit = excluded.unit, expires = excluded.expires, event_id = excluded.event_id"
+)
+#: Look-ups bind this many digests at once, padded, so that few statements are prepared.
+_CHUNKS = (1, 8, 64, 512)
+#: A tombstone outlives every copy that may still come.
+TOMBSTONE_S = 30 * 86_400
+
+
+class Target:
+    """What a mark stands for, as far as this batch knows."""
+
+    __slots__ = ("attempts", "event", "event_id", "lane", "marks", "released", "state", "unit")
+
+    def __init__(self, unit: int, event_id: str | None) -> None:
+        self.unit = unit
+        self.event_id = event_id
+        self.state: int | None = None  # None: no row, so delivered or a tombstone
+        self.lane = 0
+        self.attempts = 0
+        self.event: SealedEvent | None = None
+        self.marks = b""
+        self.released = False  # not held any longer
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether the mark stands for a refused consent."""
+        return self.unit < 0
+
+
+class Batch:
+    """
+    The decisions of one group commit; ``leased`` maps leased unit ids, ``erased`` subjects to the time of the request.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lanes: Mapping[Lane, int],
+        next_unit: int,
+        now: float,
+        leased: Mapping[int, str],
+        erased: Mapping[bytes, float],
+    ) -> None:
+        self._connection = connection
+        self._lanes = lanes
+        self._now = now
+        self._leased = leased
+        self._erased = erased
+        self.next_unit = next_unit
+        #: Change of the number of waiting and dead units by lane id, for the counters kept in memory.
+        self.waiting: dict[int, int] = {}
+        self.dead: dict[int, int] = {}
+        #: Units that were taken away while a sender holds them.
+        self.doomed: set[int] = set()
+        self._known: dict[bytes, Target] = {}
+        self._targets: dict[int, Target] = {}
+        self._new: dict[int, tuple[Unit, Target]] = {}
+        self._marks: dict[bytes, tuple[int, int, str | None]] = {}
+
+    def load(self, requests: Iterable[Sequence[Unit]]) -> None:
+        """Look up the marks of every unit of the batch at once."""
+        digests = list({mark.digest for units in requests for unit in units for mark in unit.marks})
+        for chunk, size in _chunks(digests):
+            holes = ",".join("?" * size)
+            padded = chunk + [chunk[-1]] * (size - len(chunk))
+            found = self._connection.execute(
+                "SELECT m.digest, m.unit, m.expires, m.event_id, u.state, u.lane, u.attempts"
+                f" FROM mark m LEFT JOIN unit u ON u.id = m.unit WHERE m.digest IN ({holes})",
+                padded,
+            )
+            for digest, unit, expires, event_id, state, lane, attempts in found:
+                if state is None and expires <= self._now:
+                    continue
+                target = self._targets.get(unit)
+                if target is None:
+                    target = self._targets[unit] = Target(unit, event_id)
+                    target.state, target.lane, target.attempts = state, lane or 0, attempts or 0
+                target.event_id = target.event_id or event_id
+                self._known[digest] = target
+
+    def admit(self, unit: Unit, join: Join | None) -> Admission:
+        """Decide one unit; writes are kept for :meth:`flush`."""
+        if self._erased and any(unit.event.event_time < self._erased.get(subject, 0.0) for subject in unit.subjects):
+            return Admission(fate="dropped", reason="erased")
+        met = self._met(unit)
+        if unit.consent == "denied":
+            return self._deny(unit, met)
+        if any(target.is_tombstone for target in met):
+            if unit.consent != "granted" or any(
+                unit.event.event_time < -target.unit for target in met if target.is_tombstone
+            ):
+                self._bury(unit.marks, max(-target.unit for target in met if target.is_tombstone))
+                return Admission(fate="dropped", reason="consent")
+            met = [target for target in met if not target.is_tombstone]
+        live = [target for target in met if target.state in (WAITING, DEAD)]
+        sent = next((target for target in met if target.state not in (WAITING, DEAD)), None)
+        if not met:
+            return self._insert(unit) if unit.refusal is None else Admission(fate="dropped", reason=unit.refusal)
+        if sent is not None:
+            return self._duplicate(unit, sent, live)
+        return self._merge(unit, live, join)
+
+    def flush(self) -> None:
+        """Write what was decided: new units, new marks, in bulk."""
+        rows = [
+            (
+                number,
+                self._lanes[unit.lane],
+                target.event.event_time,
+                self._now + unit.hold_s if unit.hold_s and not target.released else 0.0,
+                target.event.accepted_at,
+                target.marks,
+                b"".join(unit.subjects),
+                pack(target.event),
+            )
+            for number, (unit, target) in self._new.items()
+            if target.event is not None
+        ]
+        insert_rows(self._connection, "INSERT INTO unit", "(?,?,0,?,?,?,0,0,NULL,NULL,?,?,?)", "", rows)
+        marks = [(digest, *self._marks[digest]) for digest in sorted(self._marks)]
+        insert_rows(self._connection, "INSERT INTO mark", "(?,?,?,?)", _REPLACE_MARK, marks)
+
+    def _met(self, unit: Unit) -> list[Target]:
+        found: dict[int, Target] = {}
+        for mark in unit.marks:
+            target = self._known.get(mark.digest)
+            if target is not None:
+                found[target.unit] = target
+        return list(found.values())
+
+    def _insert(self, unit: Unit) -> Admission:
+        number = self.next_unit
+        self.next_unit += 1
+        target = Target(number, unit.event.event_id)
+        target.state, target.lane, target.event = WAITING, self._lanes[unit.lane], unit.event
+        self._new[number] = (unit, target)
+        self._targets[number] = target
+        self._adopt(unit.marks, target)
+        self.waiting[target.lane] = self.waiting.get(target.lane, 0) + 1
+        return Admission(fate="accepted", unit=format(number, "x"))
+
+    def _adopt(self, marks: Sequence[Mark], target: Target) -> None:
+        """Let these marks stand for the target from now on; those that already do keep their expiry."""
+        added = b""
+        for mark in marks:
+            known = self._known.get(mark.digest)
+            if known is not None and known.unit == target.unit:
+                continue
+            self._known[mark.digest] = target
+            event_id = target.event_id if mark.business else None
+            self._marks[mark.digest] = (target.unit, int(self._now + mark.lifetime_s), event_id)
+            added += mark.digest
+        if not added or target.state is None:
+            return
+        target.marks += added
+        if target.unit not in self._new:
+            self._connection.execute("UPDATE unit SET marks = marks || ? WHERE id = ?", (added, target.unit))
+
+    def _duplicate(self, unit: Unit, sent: Target, live: Sequence[Target]) -> Admission:
+        """
+        Make this copy, and waiting ones that turn out to be the same, duplicates of an event that went out already.
+        """
+        # only an id mark carries no event id, and it is met by the same id alone
+        sent.event_id = sent.event_id or unit.event.event_id
+        ended = tuple(self._end(target, "dropped", "duplicate") for target in live)
+        for target in live:
+            self._readdress(target, sent)
+        self._adopt(unit.marks, sent)
+        return Admission(fate="duplicate", of=sent.event_id, unit=format(sent.unit, "x"), ended=ended)
+
+    def _merge(self, unit: Unit, live: list[Target], join: Join | None) -> Admission:
+        """
+        Fill the waiting event with what the copy adds; join a second waiting one into the first; revive a dead one.
+        """
+        live.sort(key=lambda target: (not self._is_frozen(target), target.state != WAITING, target.unit))
+        kept, others = live[0], live[1:]
+        event = self._event(kept)
+        if join is None and kept.state == WAITING and not others:
+            self._adopt(unit.marks, kept)
+            return Admission(fate="duplicate", of=event.event_id, unit=format(kept.unit, "x"))
+        frozen = self._is_frozen(kept)
+        ended = []
+        for other in others:
+            event = join(event, self._event(other), frozen) if join else event
+            ended.append(self._end(other, "merged", None))
+        merged = join(event, unit.event, frozen) if join else event
+        met_other_side = merged.born != event.born or unit.event.born != event.born
+        self._adopt(unit.marks, kept)
+        for other in others:
+            self._readdress(other, kept)
+        self._store(kept, merged, unit, release=met_other_side)
+        return Admission(fate="merged", of=merged.event_id, unit=format(kept.unit, "x"), ended=tuple(ended))
+
+    def _is_frozen(self, target: Target) -> bool:
+        return target.attempts > 0 or target.unit in self._leased
+
+    def _event(self, target: Target) -> SealedEvent:
+        if target.event is None:
+            row = self._connection.execute("SELECT event, marks FROM unit WHERE id = ?", (target.unit,)).fetchone()
+            target.event, target.marks = unpack(row[0]), row[1]
+            target.event_id = target.event.event_id
+        return target.event
+
+    def _store(self, kept: Target, merged: SealedEvent, unit: Unit, *, release: bool) -> None:
+        if kept.state == DEAD:
+            self.dead[kept.lane] = self.dead.get(kept.lane, 0) - 1
+            self.waiting[kept.lane] = self.waiting.get(kept.lane, 0) + 1
+            release = True
+        kept.state, kept.event, kept.event_id = WAITING, merged, merged.event_id
+        if kept.unit in self._new:
+            kept.released = kept.released or release
+            first, _ = self._new[kept.unit]
+            subjects = tuple(dict.fromkeys((*first.subjects, *unit.subjects)))
+            self._new[kept.unit] = (_with_subjects(first, subjects), kept)
+            return
+        (known,) = self._connection.execute("SELECT subjects FROM unit WHERE id = ?", (kept.unit,)).fetchone()
+        subjects = tuple(dict.fromkeys((*split(known), *unit.subjects)))
+        self._connection.execute(
+            "UPDATE unit SET state = 0, ended_at = NULL, reason = NULL, event_time = ?, event = ?, subjects = ?,"
+            " accepted_at = CASE WHEN state = 0 THEN accepted_at ELSE ? END,"  # a revived one has its retry life again
+            " due = CASE WHEN ? THEN min(due, ?) ELSE due END WHERE id = ?",
+            (
+                merged.event_time,
+                pack(merged),
+                b"".join(subjects),
+                unit.event.accepted_at,
+                release,
+                self._now,
+                kept.unit,
+            ),
+        )
+
+    def _readdress(self, other: Target, kept: Target) -> None:
+        for digest in split(other.marks):
+            self._known[digest] = kept
+            if digest in self._marks:
+                _, expires, _ = self._marks[digest]
+                self._marks[digest] = (kept.unit, expires, kept.event_id)
+            else:
+                self._connection.execute(
+                    "UPDATE mark SET unit = ?, event_id = CASE WHEN event_id IS NOT NULL THEN ? END WHERE digest = ?",
+                    (kept.unit, kept.event_id, digest),
+                )
+        kept.marks += other.marks
+        if kept.unit not in self._new:
+            self._connection.execute("UPDATE unit SET marks = ? WHERE id = ?", (kept.marks, kept.unit))
+
+    def _deny(self, unit: Unit, met: Sequence[Target]) -> Admission:
+        """Withdraw waiting copies and remember the choice under the event's keys."""
+        live = [target for target in met if target.state in (WAITING, DEAD)]
+        ended = []
+        for target in live:
+            self._event(target)
+            ended.append(self._end(target, "dropped", "consent"))
+        marks = list(unit.marks)
+        at = max(1, unit.event.event_time)
+        for target in live:
+            marks += [Mark(digest=digest, lifetime_s=TOMBSTONE_S) for digest in split(target.marks)]
+        self._bury(marks, at)
+        return Admission(fate="dropped", reason="consent", ended=tuple(ended))
+
+    def _bury(self, marks: Iterable[Mark], at: float) -> None:
+        tombstone = Target(-int(at), None)
+        for mark in marks:
+            known = self._known.get(mark.digest)
+            if known is not None and known.state is None and not known.is_tombstone:
+                continue  # it was delivered: that fact must not be forgotten
+            self._known[mark.digest] = tombstone
+            self._marks[mark.digest] = (tombstone.unit, int(self._now + TOMBSTONE_S), None)
+
+    def _end(self, target: Target, end: str, reason: str | None) -> Settled:
+        """Take a waiting or dead unit away; a leased one is doomed and ends when its lease does."""
+        event = self._event(target)
+        counters = self.dead if target.state == DEAD else self.waiting
+        counters[target.lane] = counters.get(target.lane, 0) - 1
+        if target.unit in self._new:
+            del self._new[target.unit]
+        elif target.unit in self._leased:
+            self.doomed.add(target.unit)
+            self._connection.execute(
+                "UPDATE unit SET state = 2, ended_at = ?, reason = ? WHERE id = ?",
+                (self._now, reason or end, target.unit),
+            )
+        else:
+            self._connection.execute("DELETE FROM unit WHERE id = ?", (target.unit,))
+        target.state = DOOMED
+        lane = next(lane for lane, number in self._lanes.items() if number == target.lane)
+        return settled(target.unit, lane, event, end, reason)
+
+
+def settled(unit: int, lane: Lane, event: SealedEvent, end: str, reason: str | None, **more: object) -> Settled:
+    """Return the record of a unit's end."""
+    return Settled(
+        unit=format(unit, "x"),
+        destination=lane.destination,
+        event_id=event.event_id,
+        event_name=event.event_name,
+        source=event.source,
+        end=end,  # type: ignore[arg-type]
+        reason=reason,
+        is_test=event.test,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def _with_subjects(unit: Unit, subjects: tuple[bytes, ...]) -> Unit:
+    return Unit(
+        lane=unit.lane, event=unit.event, marks=unit.marks, subjects=subjects, hold_s=unit.hold_s, consent=unit.consent
+    )
+
+
+def _chunks(digests: list[bytes]) -> Iterable[tuple[list[bytes], int]]:
+    start = 0
+    while start < len(digests):
+        left = len(digests) - start
+        size = next((size for size in _CHUNKS if size >= left), _CHUNKS[-1])
+        yield digests[start : start + size], size
+        start += size

@@ -1,0 +1,184 @@
+"""
+Dead letters and erasure: the rare operations that look at stored events, in slices that never stall a commit for long.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from gateway.event import SealedEvent
+from gateway.outbox import DeadFilter, DeadLetter, Lane
+from gateway.outbox.admission import DEAD, DOOMED, TOMBSTONE_S, settled
+from gateway.outbox.leases import forget
+from gateway.outbox.records import split, unpack
+from gateway.outbox.statements import by_ids
+from gateway.outcome import Settled
+
+#: Rows looked at in one go.
+SLICE = 500
+_SELECT = (
+    "SELECT u.id, l.destination, u.event, u.reason, u.ended_at, u.attempts, u.twice"
+    " FROM unit u JOIN lane l ON l.id = u.lane"
+    f" WHERE u.state <> 0 AND u.state = {DEAD} AND u.id > ?"
+    " AND (? IS NULL OR l.destination = ?) AND (? IS NULL OR u.reason = ?) ORDER BY u.id LIMIT ?"
+)
+
+
+def dead(connection: sqlite3.Connection, which: DeadFilter, limit: int, after: int) -> list[DeadLetter]:
+    """Return up to ``limit`` dead letters that match, with ids above ``after``."""
+    wanted = {int(unit, 16) for unit in which.units}
+    found: list[DeadLetter] = []
+    while len(found) < limit:
+        rows = connection.execute(
+            _SELECT, (after, which.destination, which.destination, which.reason, which.reason, SLICE)
+        ).fetchall()
+        for unit, destination, event, reason, died_at, attempts, twice in rows:
+            after = unit
+            letter = DeadLetter(
+                unit=format(unit, "x"),
+                destination=destination,
+                event=unpack(event),
+                reason=reason,
+                died_at=died_at,
+                attempts=attempts,
+                maybe_twice=bool(twice),
+            )
+            if (not wanted or unit in wanted) and _matches(letter.event, which):
+                found.append(letter)
+                if len(found) >= limit:
+                    break
+        if len(rows) < SLICE:
+            break
+    return found
+
+
+def _matches(event: SealedEvent, which: DeadFilter) -> bool:
+    return which.event_name in (None, event.event_name) and which.source in (None, event.source)
+
+
+def replay(
+    connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float, lifetime_s: int
+) -> tuple[list[str], list[str]]:
+    """
+    Queue letters again; returns (queued, refused as duplicates).
+
+    A letter's own marks are renewed, wherever they had expired. One whose mark now stands for another event that was
+    delivered stays dead: sending it would count a conversion twice.
+    """
+    queued: list[str] = []
+    duplicates: list[str] = []
+    for letter in letters:
+        unit = int(letter.unit, 16)
+        row = connection.execute("SELECT marks FROM unit WHERE id = ? AND state = 1", (unit,)).fetchone()
+        if row is None:
+            continue
+        marks = split(row[0])
+        if any(_stands_for_another(connection, mark, unit) for mark in marks):
+            duplicates.append(letter.unit)
+            continue
+        connection.execute(
+            "UPDATE unit SET state = 0, due = 0, accepted_at = ?, ended_at = NULL, reason = NULL WHERE id = ?",
+            (now, unit),
+        )
+        connection.executemany(
+            "INSERT INTO mark VALUES (?, ?, ?, NULL) ON CONFLICT (digest) DO UPDATE"
+            " SET unit = excluded.unit, expires = max(expires, excluded.expires)",
+            [(mark, unit, int(now + lifetime_s)) for mark in marks],
+        )
+        queued.append(letter.unit)
+    return queued, duplicates
+
+
+def _stands_for_another(connection: sqlite3.Connection, mark: bytes, unit: int) -> bool:
+    row = connection.execute("SELECT unit FROM mark WHERE digest = ?", (mark,)).fetchone()
+    return row is not None and row[0] != unit
+
+
+def discard(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> int:
+    """Delete letters and their marks; returns how many there were."""
+    count = 0
+    for letter in letters:
+        row = connection.execute(
+            "SELECT marks FROM unit WHERE id = ? AND state = 1", (int(letter.unit, 16),)
+        ).fetchone()
+        if row is not None:
+            forget(connection, row[0])
+            connection.execute("DELETE FROM unit WHERE id = ?", (int(letter.unit, 16),))
+            count += 1
+    return count
+
+
+def discard_old(connection: sqlite3.Connection, before: float) -> dict[int, int]:
+    """Delete a slice of dead letters that ended before this time; returns how many by lane number."""
+    rows = connection.execute(
+        "SELECT id, lane, marks FROM unit WHERE state <> 0 AND ended_at < ? ORDER BY ended_at LIMIT ?", (before, SLICE)
+    ).fetchall()
+    gone: dict[int, int] = {}
+    for _, lane, marks in rows:
+        forget(connection, marks)
+        gone[lane] = gone.get(lane, 0) + 1
+    by_ids(connection, "DELETE FROM unit WHERE id IN ({})", [row[0] for row in rows])
+    return gone
+
+
+def slices(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) unit ids that cover the table, ``SLICE`` ids at a time."""
+    first, last = connection.execute("SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM unit").fetchone()
+    for start in range(first, last + 1, SLICE):
+        yield start, start + SLICE - 1
+
+
+class Erased:
+    """
+    What one slice of an erasure ended: the records, the change of counters by lane number, leased units among them.
+    """
+
+    def __init__(self) -> None:
+        self.settled: list[Settled] = []
+        self.waiting: dict[int, int] = {}
+        self.dead: dict[int, int] = {}
+        self.doomed: set[int] = set()
+
+
+def erase(
+    connection: sqlite3.Connection,
+    bounds: tuple[int, int],
+    matches: Callable[[bytes, SealedEvent], bool],
+    lanes: Mapping[int, Lane],
+    leased: Mapping[int, str],
+    now: float,
+) -> Erased:
+    """
+    Erase the units of one slice whose (subjects, event) match.
+
+    Their marks stay: erasing never frees deduplication keys, so a late copy is a duplicate and not a new event.
+    """
+    result = Erased()
+    rows = connection.execute(
+        f"SELECT id, lane, state, subjects, event FROM unit WHERE id BETWEEN ? AND ? AND state <> {DOOMED}", bounds
+    ).fetchall()
+    for unit, lane, state, subjects, stored in rows:
+        event = unpack(stored)
+        if not matches(subjects, event):
+            continue
+        counter = result.dead if state == DEAD else result.waiting
+        counter[lane] = counter.get(lane, 0) + 1
+        if unit in leased:
+            result.doomed.add(unit)
+            connection.execute(
+                f"UPDATE unit SET state = {DOOMED}, ended_at = ?, reason = 'erased' WHERE id = ?", (now, unit)
+            )
+        else:
+            connection.execute("DELETE FROM unit WHERE id = ?", (unit,))
+        result.settled.append(settled(unit, lanes[lane], event, "dropped", "erased"))
+    return result
+
+
+def remember_erasure(
+    connection: sqlite3.Connection, subjects: Sequence[bytes], requested_at: float, now: float
+) -> None:
+    """Refuse copies of these people's earlier events for as long as a copy may still come."""
+    connection.executemany(
+        "INSERT INTO erased VALUES (?, ?, ?) ON CONFLICT (subject) DO UPDATE"
+        " SET before = max(before, excluded.before), expires = excluded.expires",
+        [(subject, requested_at, now + TOMBSTONE_S) for subject in subjects],
+    )

@@ -1,0 +1,166 @@
+"""
+The SQLite file: its tables, its version, its lock.
+
+Durability: WAL with ``synchronous=FULL``; one connection does all writes and all checkpoints, because SQLite up to
+    3.51.2 can
+corrupt a WAL database when one connection checkpoints while another commits (the WAL-reset bug, fixed in 3.51.3).
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.errors import StoreError, StoreLocked, StoreTooNew
+
+#: Grows by one with each entry of MIGRATIONS.
+VERSION = 1
+
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE lane (id INTEGER PRIMARY KEY, destination TEXT NOT NULL, kind TEXT NOT NULL, UNIQUE (destination, kind));
+-- state: 0 waiting (leased ones too: leases live in memory), 1 dead, 2 doomed (withdrawn or erased while leased)
+CREATE TABLE unit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    event_time INTEGER NOT NULL,
+    due REAL NOT NULL,
+    accepted_at REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    twice INTEGER NOT NULL,
+    ended_at REAL,
+    reason TEXT,
+    marks BLOB NOT NULL,
+    subjects BLOB NOT NULL,
+    event BLOB NOT NULL
+);
+CREATE INDEX unit_waiting ON unit (lane, event_time, due) WHERE state = 0;
+CREATE INDEX unit_ended ON unit (ended_at) WHERE state <> 0;
+-- unit: the id of the unit the mark stands for (gone from the table: delivered),
+-- or minus the Unix second of a refused consent
+CREATE TABLE mark (
+    digest BLOB PRIMARY KEY, unit INTEGER NOT NULL, expires INTEGER NOT NULL, event_id TEXT
+) WITHOUT ROWID;
+CREATE TABLE lease (token TEXT PRIMARY KEY, units BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE erased (subject BLOB PRIMARY KEY, before REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+"""
+
+Migration = Callable[[sqlite3.Connection], None]
+#: MIGRATIONS[n] turns version n + 1 into n + 2. Each runs in its own transaction, after a copy of the file was made.
+MIGRATIONS: Sequence[Migration] = ()
+
+
+class FileLock:
+    """An exclusive lock beside the store: released by the system when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """
+        Take the lock at once.
+
+        Raises:
+            StoreLocked: Another process holds it.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreLocked(
+                f"The store {self._path.with_suffix('')} is in use by another process: "
+                "stop the other gateway, or give this one its own [store] url."
+            ) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; harmless when it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """
+    Open the one writing connection, creating or migrating the file as needed.
+
+    Raises:
+        StoreTooNew: The file was written by a newer program.
+        StoreError: The file is not a store, or is damaged.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        _configure(connection)
+        _upgrade(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"The store {path} cannot be opened ({error}): restore a backup, "
+            "or move the file away to start with an empty store."
+        ) from error
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that can only read; it never checkpoints."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep decides, off the commit path where it can
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA cache_size = -65536")  # KiB
+    connection.execute("PRAGMA busy_timeout = 3000")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        connection.close()
+        raise StoreTooNew(
+            f"The store {path} has format {version}, this program knows {VERSION}: "
+            "run the newer version that wrote it, or restore the copy that was made before the upgrade."
+        )
+    if version == 0:
+        _create(connection)
+    elif version < VERSION:
+        _migrate(connection, path, version)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('digest_key', ?)", (secrets.token_bytes(32),))
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy2(path, path.with_name(f"{path.name}.before-{VERSION}"))
+    for step in range(version, VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        MIGRATIONS[step - 1](connection)
+        connection.execute(f"PRAGMA user_version = {step + 1}")
+        connection.execute("COMMIT")
+
+
+def digest_key(connection: sqlite3.Connection) -> bytes:
+    """Return the store's secret for keyed hashes; made with the file, never shown."""
+    (key,) = connection.execute("SELECT value FROM meta WHERE name = 'digest_key'").fetchone()
+    return bytes(key)

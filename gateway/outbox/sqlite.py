@@ -1,0 +1,428 @@
+"""The outbox on SQLite: one file, one writing connection on one thread, group commit."""
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.errors import Unavailable
+from gateway.event import SealedEvent
+from gateway.outbox import (
+    Admission,
+    Counts,
+    DeadFilter,
+    DeadLetter,
+    Join,
+    Lane,
+    LaneCount,
+    Lease,
+    Outbox,
+    Replayed,
+    Settlement,
+    Unit,
+    kind_of,
+)
+from gateway.outbox import letters as dead_letters
+from gateway.outbox.admission import Batch
+from gateway.outbox.leases import After, Ledger
+from gateway.outbox.records import DIGEST_SIZE, split
+from gateway.outbox.schema import FileLock, connect, connect_reader, digest_key
+from gateway.outbox.upkeep import Upkeep
+from gateway.outbox.writer import Writer
+from gateway.outcome import Settled
+
+T = TypeVar("T")
+Request = tuple[Sequence[Unit], Join | None, "asyncio.Future[list[Admission]]"]
+
+#: A batch is handed over early when so many units wait for it.
+_FULL = 200
+#: A batch is never larger: the rest waits for the next commit.
+_MOST = 2_000
+#: So many units may wait for a commit before hits are refused with 503.
+_BACKLOG = 20_000
+#: A sender that does not settle in this time has lost its units; longer than any call may take.
+LEASE_S = 180.0
+
+
+class SqliteOutbox(Outbox):
+    """
+    One gateway process, one file.
+
+    Args:
+        path: The database file; its folder is made when it is missing.
+        clock: Wall time in Unix seconds.
+        linger_s: How long a first request waits for company before its commit.
+        business_key_s: Lifetime of marks that a replay renews.
+        dead_keep_s: How long dead letters are kept.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        linger_s: float = 0.001,
+        business_key_s: int = 2_592_000,
+        dead_keep_s: float = 1_209_600,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._clock = clock
+        self._linger_s = linger_s
+        self._business_key_s = business_key_s
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._lock.acquire()
+        try:
+            self._connection = connect(path)
+        except BaseException:
+            self._lock.release()
+            raise
+        path.chmod(0o600)
+        self._keyed = hashlib.blake2b(digest_size=DIGEST_SIZE, key=digest_key(self._connection))
+        self._ledger = Ledger(self._connection)
+        self.recovered = self._recover()
+        self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded)
+        self._writer = Writer(self._connection, self._upkeep.run)
+        self._pending: list[Request] = []
+        self._pending_units = 0
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        self._closed = False
+        self._writer.start()
+
+    def _recover(self) -> int:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        recovered = self._ledger.recover()
+        connection.execute("COMMIT")
+        self._lanes = {
+            Lane(destination=row[1], kind=row[2]): row[0] for row in connection.execute("SELECT * FROM lane")
+        }
+        self._waiting = dict.fromkeys(self._lanes.values(), 0)
+        self._dead = dict.fromkeys(self._lanes.values(), 0)
+        for lane, state, count in connection.execute("SELECT lane, state, count(*) FROM unit GROUP BY lane, state"):
+            (self._dead if state else self._waiting)[lane] = count
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'unit'").fetchone()
+        self._next_unit = row[0] + 1 if row else 1
+        self._erased: dict[bytes, float] = dict(connection.execute("SELECT subject, before FROM erased").fetchall())
+        return recovered
+
+    def digest(self, *parts: str) -> bytes:
+        """Hash key material under the store's secret."""
+        keyed = self._keyed.copy()
+        keyed.update("\0".join(parts).encode("utf-8", "surrogatepass"))
+        return keyed.digest()
+
+    # -- admission: gathered on the loop, decided and committed on the writer's thread
+
+    async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+        """Commit the units of one request together with those of others."""
+        if self._closed or self._pending_units > _BACKLOG:
+            raise Unavailable("busy", "More hits are waiting than the store can take.", retry_after_s=2)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Admission]] = loop.create_future()
+        self._pending.append((units, join, future))
+        self._pending_units += len(units)
+        if not self._busy and self._timer is None:
+            self._timer = loop.call_later(self._linger_s, self._flush, loop)
+        elif not self._busy and self._pending_units >= _FULL:
+            self._flush(loop)
+        return await future
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._busy or not self._pending:
+            return
+        taken, size = 0, 0
+        while taken < len(self._pending) and size < _MOST:
+            size += len(self._pending[taken][0])
+            taken += 1
+        requests, self._pending = self._pending[:taken], self._pending[taken:]
+        self._busy = True
+
+        def done(result: list[list[Admission]] | None, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(self._committed, loop, requests, result, error)
+
+        self._writer.hand_over(lambda: self._admit(requests), done)
+
+    def _committed(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        requests: Sequence[Request],
+        result: list[list[Admission]] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._busy = False
+        self._pending_units -= sum(len(units) for units, _, _ in requests)
+        for index, (_, _, future) in enumerate(requests):
+            if future.cancelled():
+                continue
+            if result is not None:
+                future.set_result(result[index])
+            else:
+                future.set_exception(error or RuntimeError("a commit without a result"))
+        if self._pending:
+            self._flush(loop)
+        self._notify()
+
+    def _admit(self, requests: Sequence[Request]) -> tuple[list[list[Admission]], After]:
+        for lane in {unit.lane for units, _, _ in requests for unit in units}:
+            self._lane_number(lane)
+        batch = Batch(self._connection, self._lanes, self._next_unit, self._clock(), self._ledger.units, self._erased)
+        batch.load(units for units, _, _ in requests)
+        result = [[batch.admit(unit, join) for unit in units] for units, join, _ in requests]
+        batch.flush()
+
+        def after() -> None:
+            self._next_unit = batch.next_unit
+            self._ledger.doomed |= batch.doomed
+            _add(self._waiting, batch.waiting)
+            _add(self._dead, batch.dead)
+
+        return result, after
+
+    def _lane_number(self, lane: Lane) -> int:
+        number = self._lanes.get(lane)
+        if number is None:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO lane (destination, kind) VALUES (?, ?)", (lane.destination, lane.kind)
+            )
+            row = self._connection.execute(
+                "SELECT id FROM lane WHERE destination = ? AND kind = ?", (lane.destination, lane.kind)
+            )
+            number = int(row.fetchone()[0])
+            self._lanes[lane] = number
+        return number
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back after commits that may have given senders work."""
+        self._callbacks.append(callback)
+
+    def _notify(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+    # -- senders
+
+    async def claim(self, lane: Lane, limit: int, now: float) -> Lease | None:
+        """Lease due units, after giving up leases that were lost."""
+        number = self._lanes.get(lane)
+        overdue = self._ledger.overdue(now)
+        if overdue:
+            await self._writer.run(lambda: self._ledger.give_up(overdue))
+        if number is None or self.waiting(lane) <= 0:
+            return None
+        return await self._writer.run(lambda: self._ledger.claim(lane, number, limit, now, LEASE_S))
+
+    async def settle(self, lease: Lease, settlements: Sequence[Settlement]) -> list[Settled]:
+        """End or put back the units of a lease."""
+        number = self._lanes[lease.lane]
+
+        def job() -> tuple[list[Settled], After]:
+            ended, release = self._ledger.settle(lease, settlements, self._clock())
+
+            def after() -> None:
+                release()
+                _add(self._waiting, {number: ended.waiting})
+                _add(self._dead, {number: ended.dead})
+
+            return list(ended.settled), after
+
+        return await self._writer.run(job)
+
+    def waiting(self, lane: Lane) -> int:
+        """Return how many units wait and are not leased."""
+        number = self._lanes.get(lane)
+        return 0 if number is None else self._waiting.get(number, 0) - self._ledger.leased(lane)
+
+    async def next_due(self, lane: Lane) -> float | None:
+        """Return the earliest due time of the lane's waiting units."""
+        number = self._lanes.get(lane)
+        if number is None:
+            return None
+        held = json.dumps(list(self._ledger.units))
+
+        def job() -> tuple[float | None, None]:
+            row = self._connection.execute(
+                "SELECT min(due) FROM unit WHERE state = 0 AND lane = ? AND id NOT IN (SELECT value FROM json_each(?))",
+                (number, held),
+            ).fetchone()
+            return row[0], None
+
+        return await self._writer.run(job)
+
+    # -- erasure and dead letters
+
+    async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:
+        """Erase the units of these subjects slice by slice, after refusing older copies from now on."""
+        wanted = set(subjects)
+
+        def remember() -> tuple[None, After]:
+            dead_letters.remember_erasure(self._connection, subjects, requested_at, self._clock())
+            return None, lambda: self._erased.update(dict.fromkeys(subjects, requested_at))
+
+        await self._writer.run(remember)
+
+        def matches(stored: bytes, event: SealedEvent) -> bool:
+            return event.event_time < requested_at and not wanted.isdisjoint(split(stored))
+
+        ended: list[Settled] = []
+        for bounds in await self._writer.run(lambda: (list(dead_letters.slices(self._connection)), None)):
+            ended += await self._writer.run(lambda bounds=bounds: self._erase(bounds, matches))  # type: ignore[misc]
+        return ended
+
+    def _erase(
+        self, bounds: tuple[int, int], matches: Callable[[bytes, SealedEvent], bool]
+    ) -> tuple[list[Settled], After]:
+        lanes = {number: lane for lane, number in self._lanes.items()}
+        erased = dead_letters.erase(self._connection, bounds, matches, lanes, self._ledger.units, self._clock())
+
+        def after() -> None:
+            self._ledger.doomed |= erased.doomed
+            _add(self._waiting, {lane: -count for lane, count in erased.waiting.items()})
+            _add(self._dead, {lane: -count for lane, count in erased.dead.items()})
+
+        return erased.settled, after
+
+    async def dead(self, which: DeadFilter, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
+        """Return a page of dead letters."""
+        start = int(after, 16) if after else 0
+        return await self._writer.run(lambda: (dead_letters.dead(self._connection, which, limit, start), None))
+
+    async def replay(self, which: DeadFilter) -> Replayed:
+        """Queue dead letters again, a slice a commit."""
+        queued, duplicates, after = 0, [], None
+        while letters := await self.dead(which, limit=dead_letters.SLICE, after=after):
+            after = letters[-1].unit
+            done, refused = await self._writer.run(lambda letters=letters: self._replay(letters))  # type: ignore[misc]
+            queued += len(done)
+            duplicates += refused
+        self._notify()
+        return Replayed(queued=queued, duplicates=tuple(duplicates))
+
+    def _replay(self, letters: Sequence[DeadLetter]) -> tuple[tuple[list[str], list[str]], After]:
+        queued, duplicates = dead_letters.replay(self._connection, letters, self._clock(), self._business_key_s)
+        moved = self._by_lane([letter for letter in letters if letter.unit in set(queued)])
+
+        def after() -> None:
+            _add(self._waiting, moved)
+            _add(self._dead, {lane: -count for lane, count in moved.items()})
+
+        return (queued, duplicates), after
+
+    def _by_lane(self, letters: Sequence[DeadLetter]) -> dict[int, int]:
+        counted: dict[int, int] = {}
+        for letter in letters:
+            number = self._lanes[Lane(destination=letter.destination, kind=kind_of(letter.event))]
+            counted[number] = counted.get(number, 0) + 1
+        return counted
+
+    async def discard(self, which: DeadFilter) -> int:
+        """Delete dead letters, a slice a commit."""
+        total = 0
+        while letters := await self.dead(which, limit=dead_letters.SLICE):
+            total += await self._writer.run(lambda letters=letters: self._discard(letters))  # type: ignore[misc]
+        return total
+
+    def _discard(self, letters: Sequence[DeadLetter]) -> tuple[int, After]:
+        count = dead_letters.discard(self._connection, letters)
+        return count, lambda: self._discarded(self._by_lane(letters))
+
+    def _discarded(self, gone: dict[int, int]) -> None:
+        _add(self._dead, {lane: -count for lane, count in gone.items()})
+
+    # -- the store itself
+
+    async def counts(self) -> Counts:
+        """Count on a reading connection, beside the writer."""
+        return await asyncio.to_thread(self._count)
+
+    def _count(self) -> Counts:
+        reader = connect_reader(self.path)
+        try:
+            lanes = []
+            for lane, number in self._lanes.items():
+                oldest = reader.execute(
+                    "SELECT accepted_at FROM unit WHERE lane = ? AND state = 0 ORDER BY id LIMIT 1", (number,)
+                ).fetchone()
+                twice = reader.execute(
+                    "SELECT count(*) FROM unit WHERE lane = ? AND state <> 0 AND twice = 1", (number,)
+                ).fetchone()
+                lanes.append(
+                    LaneCount(
+                        destination=lane.destination,
+                        kind=lane.kind,
+                        waiting=max(0, self.waiting(lane)),
+                        leased=self._ledger.leased(lane),
+                        dead=self._dead.get(number, 0),
+                        maybe_twice=twice[0],
+                        oldest_at=oldest[0] if oldest else None,
+                    )
+                )
+        finally:
+            reader.close()
+        return Counts(lanes=tuple(lanes), file_bytes=self.path.stat().st_size)
+
+    async def ping(self) -> None:
+        """Commit a heartbeat."""
+
+        def job() -> tuple[None, None]:
+            self._connection.execute(
+                "INSERT INTO meta VALUES ('alive', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (self._clock(),),
+            )
+            return None, None
+
+        await self._writer.run(job)
+
+    async def backup(self, path: str) -> int:
+        """Write a consistent copy beside the running store."""
+        target = Path(path)
+
+        def copy() -> int:
+            if target.exists():
+                raise FileExistsError(f"{target} exists: choose a new file name.")
+            reader = connect_reader(self.path)
+            try:
+                reader.execute("VACUUM INTO ?", (str(target),))
+            finally:
+                reader.close()
+            target.chmod(0o600)
+            return target.stat().st_size
+
+        return await asyncio.to_thread(copy)
+
+    async def close(self) -> None:
+        """Commit what was handed over, empty the WAL, release the lock; harmless twice."""
+        if self._closed:
+            return
+        self._closed = True
+        while self._pending or self._busy:
+            self._flush(asyncio.get_running_loop())
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(self._writer.close)
+        self._upkeep.run(force=True)
+        self._connection.close()
+        self._lock.release()
+
+
+def _add(counters: dict[int, int], change: dict[int, int]) -> None:
+    for key, count in change.items():
+        if count:
+            counters[key] = counters.get(key, 0) + count
+
+
+def sqlite_version() -> tuple[str, bool]:
+    """
+    Return SQLite's version and whether it has the WAL-reset bug (harmless here: one connection writes and checkpoints).
+    """
+    version = sqlite3.sqlite_version_info
+    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+    return sqlite3.sqlite_version, not fixed
