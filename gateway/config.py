@@ -1,0 +1,327 @@
+"""
+``gateway.toml`` as frozen Structs.
+
+Every table is closed: an unknown key is an error that names file, key and the nearest valid key. Secrets are ``{ env =
+"NAME" }``, ``{ file = "path" }``, or a literal text, which ``check`` warns about. The environment is read here and
+nowhere else.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from gateway.errors import ConfigError
+from gateway.event import Struct
+from gateway.hit import Secret
+
+T = TypeVar("T")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
+
+
+class Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class SecretRef(Table, frozen=True):
+    """Where a secret is: exactly one of the two."""
+
+    env: str | None = None
+    file: str | None = None
+
+
+SecretValue = SecretRef | str
+
+
+class Server(Table, frozen=True):
+    """``[server]``: the public listener."""
+
+    bind: str = "127.0.0.1:8000"
+    engine: Literal["hypercorn", "uvicorn"] = "hypercorn"
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1/32",)
+    graceful_s: float = 10.0
+
+
+class Operator(Table, frozen=True):
+    """
+    ``[operator]``: pages, API and metrics, never on the public listener. Without a password it is not served on TCP.
+    """
+
+    bind: str = "127.0.0.1:8081"
+    password: SecretValue | None = None
+    viewer_password: SecretValue | None = None
+
+
+class Store(Table, frozen=True):
+    """``[store]``: ``linger_ms`` is how long a hit waits for others to share its commit."""
+
+    url: str = "sqlite:///var/gateway.db"
+    linger_ms: float = 1.0
+
+
+class Pipeline(Table, frozen=True):
+    """``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order."""
+
+    dedup_window_s: int = 172_800
+    business_key_s: int = 2_592_000
+    max_event_age_s: int = 604_800
+    retry_life_s: int = 604_800
+    dead_keep_s: int = 1_209_600
+    enrichers: tuple[str, ...] = ()
+
+
+class Site(Table, frozen=True):
+    """``[sites.NAME]``: what sources of one shop share. ``event_id`` is the template of ids derived from an order."""
+
+    hold_s: float = 30.0
+    default_country: str | None = None
+    checkout: Literal["any", "signed"] = "any"
+    event_id: str = "{site}-{order_id}"
+
+
+class SourceTable(Table, frozen=True):
+    """``[sources.NAME]``."""
+
+    adapter: str
+    destinations: tuple[str, ...]
+    site: str | None = None
+    secrets: tuple[SecretValue, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    event_names: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Config(Struct, frozen=True):
+    """
+    The whole file, decoded; ``destinations`` and ``plugins`` stay plain until their plugins decode them.
+
+    ``path`` is the file, ``folder`` what relative paths in it are relative to.
+    """
+
+    path: Path
+    server: Server = Server()
+    operator: Operator = Operator()
+    store: Store = Store()
+    pipeline: Pipeline = Pipeline()
+    sites: dict[str, Site] = msgspec.field(default_factory=dict)
+    sources: dict[str, SourceTable] = msgspec.field(default_factory=dict)
+    destinations: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    disabled_plugins: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def store_path(self) -> Path:
+        """The SQLite file."""
+        return self.folder / self.store.url.removeprefix("sqlite:///")
+
+    @property
+    def socket_path(self) -> Path:
+        """The Unix socket through which commands reach the running server."""
+        return self.store_path.with_name(self.store_path.name + ".sock")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file."""
+        return self.path.parent
+
+    def site_of(self, source: str) -> str:
+        """Return the site's name: without ``site`` a source is its own."""
+        return self.sources[source].site or source
+
+
+_SECTIONS: Mapping[str, type[Table]] = {"server": Server, "operator": Operator, "store": Store, "pipeline": Pipeline}
+_KEYED: Mapping[str, type[Table]] = {"sites": Site, "sources": SourceTable}
+_PLAIN = ("destinations", "plugins")
+
+
+def default_path(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the configuration file: ``--config``, else TAG_GATEWAY_CONFIG, else ./gateway.toml."""
+    return Path(given or environ.get("TAG_GATEWAY_CONFIG") or "gateway.toml").absolute()
+
+
+def load(path: Path) -> Config:
+    """
+    Read and check the file; plugins' own tables are decoded later, by :func:`convert`.
+
+    Raises:
+        ConfigError: Names file, key and remedy.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file. Write one with 'tag-gateway init', or name it with --config."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}.") from error
+    return parse(raw, path)
+
+
+def parse(raw: Mapping[str, Any], path: Path) -> Config:
+    """Check a decoded file; see :func:`load`."""
+    known = [*_SECTIONS, *_KEYED, *_PLAIN]
+    for name, value in raw.items():
+        if name not in known:
+            raise ConfigError(f"{path}: unknown table [{name}]{_nearest(name, known)}")
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {name} must be a table: write [{name}].")
+    values: dict[str, Any] = {name: convert(raw.get(name, {}), table, path, name) for name, table in _SECTIONS.items()}
+    for name, table in _KEYED.items():
+        values[name] = {key: convert(item, table, path, f"{name}.{key}") for key, item in raw.get(name, {}).items()}
+    plugins = dict(raw.get("plugins", {}))
+    disabled = plugins.pop("disabled", [])
+    if not isinstance(disabled, list) or not all(isinstance(name, str) for name in disabled):
+        raise ConfigError(f"{path}: [plugins] disabled must be a list of plugin names.")
+    values["plugins"], values["disabled_plugins"] = plugins, tuple(disabled)
+    values["destinations"] = raw.get("destinations", {})
+    config = Config(path=path, **values)
+    _check(config)
+    return msgspec.structs.replace(config, warnings=_warnings(config))
+
+
+def convert(value: Any, table: type[T], path: Path, where: str) -> T:
+    """
+    Decode one table.
+
+    Raises:
+        ConfigError: Names file, key, what is expected, and the nearest valid key.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: [{where}] must be a table.")
+    try:
+        return msgspec.convert(value, table)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: [{where}] {_readable(str(error), value, table)}") from error
+
+
+def _readable(message: str, value: Mapping[str, Any], table: Any) -> str:
+    """Turn a validation message into key, problem and remedy, without the value."""
+    fields = (
+        [field.encode_name for field in msgspec.structs.fields(table)] if hasattr(table, "__struct_fields__") else []
+    )
+    unknown = re.search(r"unknown field `(.+?)`", message)
+    if unknown:
+        return f"unknown key '{unknown[1]}'{_nearest(unknown[1], fields)}"
+    missing = re.search(r"missing required field `(.+?)`", message)
+    if missing:
+        near = difflib.get_close_matches(missing[1], list(value), 1)
+        return f"'{missing[1]}' is missing{f', did you mean it by {near[0]!r}?' if near else '.'}"
+    place = re.search(r" - at `\$\.?(.*?)`", message)
+    text = re.sub(r" - at `.*", "", message)
+    key = place[1] if place and place[1] else "value"
+    return f"'{key}': {text[:1].lower()}{text[1:]}."
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    if near:
+        return f": did you mean '{near[0]}'?"
+    return f": valid are {', '.join(sorted(known))}." if known else ": none is valid here."
+
+
+def _check(config: Config) -> None:
+    path = config.path
+    if not config.store.url.startswith("sqlite:///"):
+        raise ConfigError(f"{path}: [store] url must be sqlite:///PATH, relative to this file.")
+    for proxy in config.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: [server] trusted_proxies: '{proxy}' is not an address or CIDR range."
+            ) from error
+    for kind, names in (("sites", config.sites), ("sources", config.sources), ("destinations", config.destinations)):
+        for name in names:
+            if not _NAME.match(name):
+                raise ConfigError(f"{path}: [{kind}.{name}]: a name is lower-case letters, digits, '_' and '-'.")
+    if config.pipeline.business_key_s < config.pipeline.max_event_age_s:
+        raise ConfigError(
+            f"{path}: [pipeline] business_key_s must not be less than max_event_age_s, "
+            "or an old copy of an order would be counted again."
+        )
+    for name, site in config.sites.items():
+        if site.default_country is not None and not _COUNTRY.match(site.default_country):
+            raise ConfigError(f'{path}: [sites.{name}] default_country must be two capital letters, such as "US".')
+        if "{order_id}" not in site.event_id:
+            raise ConfigError(
+                f"{path}: [sites.{name}] event_id must contain {{order_id}}, or all orders would share one id."
+            )
+    for name, source in config.sources.items():
+        _check_source(config, name, source)
+
+
+def _check_source(config: Config, name: str, source: SourceTable) -> None:
+    where = f"{config.path}: [sources.{name}]"
+    if source.secrets and source.allowed_origins:
+        raise ConfigError(f"{where}: give secrets (a server source) or allowed_origins (a public one), not both.")
+    if not source.secrets and not source.allowed_origins:
+        raise ConfigError(f"{where}: give secrets (a server source) or allowed_origins (a public one).")
+    if source.site is not None and source.site not in config.sites:
+        near = _nearest(source.site, list(config.sites))
+        raise ConfigError(f"{where}: site '{source.site}' has no table [sites.{source.site}]{near}")
+    if not source.destinations:
+        raise ConfigError(f"{where}: destinations is empty: nothing would be sent.")
+    for destination in source.destinations:
+        if destination not in config.destinations:
+            raise ConfigError(
+                f"{where}: destination '{destination}' has no table "
+                f"[destinations.{destination}]{_nearest(destination, list(config.destinations))}"
+            )
+    if len(set(source.destinations)) != len(source.destinations):
+        raise ConfigError(f"{where}: destinations names one twice.")
+
+
+def _warnings(config: Config) -> tuple[str, ...]:
+    """Collect what works but is probably not meant."""
+    found = []
+    shared: dict[str, list[str]] = {}
+    for name, source in config.sources.items():
+        if any(isinstance(secret, str) for secret in source.secrets):
+            found.append(f'[sources.{name}] secrets: a literal secret in the file; use {{ env = "…" }}.')
+        if source.site is None:
+            for destination in source.destinations:
+                shared.setdefault(destination, []).append(name)
+    for destination, names in shared.items():
+        if len(names) > 1:
+            found.append(
+                f"Sources {', '.join(names)} send to '{destination}' without a common site: one purchase told by two of "
+                "them is counted twice unless both use the same event_id. Give them one site if they belong to one shop."
+            )
+    return tuple(found)
+
+
+def secret(value: SecretValue, config: Config, where: str, environ: Mapping[str, str] = os.environ) -> Secret:
+    """
+    Read a secret.
+
+    Raises:
+        ConfigError: The variable is not set or empty, or the file cannot be read.
+    """
+    if isinstance(value, str):
+        found = value
+    elif value.env is not None and value.file is None:
+        found = environ.get(value.env, "")
+        if not found:
+            raise ConfigError(f"{config.path}: {where}: the environment variable {value.env} is not set.")
+    elif value.file is not None and value.env is None:
+        try:
+            found = (config.folder / value.file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(
+                f"{config.path}: {where}: the file {value.file} cannot be read ({error.strerror})."
+            ) from error
+    else:
+        raise ConfigError(f'{config.path}: {where}: write {{ env = "NAME" }} or {{ file = "PATH" }}.')
+    if not found:
+        raise ConfigError(f"{config.path}: {where}: the secret is empty.")
+    return Secret(value=found)

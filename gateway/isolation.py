@@ -1,0 +1,112 @@
+"""
+Guards against a stranger's adapter: a bounded thread pool, a deadline, and a switch.
+
+Our adapters run inline. A stranger's that raises or hangs costs its own hit only (503 ``plugin_failed``); one that
+hangs five times in a row is switched off, loudly. This guards against mistakes, not against malice: a thread cannot be
+killed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from gateway.errors import Rejected, Unavailable
+
+T = TypeVar("T")
+_log = logging.getLogger("gateway.plugins")
+
+DEADLINE_S = 1.0
+#: So many hung calls in a row switch a plugin off.
+HUNG_LIMIT = 5
+_THREADS = 8
+
+
+class Guard:
+    """Runs plugin calls; ``failed`` hears the plugin's name of each failure, for metrics."""
+
+    def __init__(self, failed: Callable[[str], None], deadline_s: float = DEADLINE_S) -> None:
+        self._failed = failed
+        self._deadline_s = deadline_s
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="plugin")
+        self._hung: dict[str, int] = {}
+        self._running = 0
+        #: Plugins that were switched off, for status pages.
+        self.switched_off: set[str] = set()
+
+    def inline(self, name: str, call: Callable[[], T]) -> T:
+        """
+        Call our own code.
+
+        Raises:
+            Rejected: What the plugin says of the hit.
+            Unavailable: It raised anything else.
+        """
+        try:
+            return call()
+        except (Rejected, Unavailable):
+            raise
+        except Exception as error:
+            raise self.failure(name, error) from error
+
+    async def threaded(self, name: str, call: Callable[[], T]) -> T:
+        """
+        Call a stranger's code with a deadline.
+
+        Raises:
+            Rejected: What the plugin says of the hit.
+            Unavailable: It raised anything else, did not return in time, or is switched off.
+        """
+        if name in self.switched_off:
+            raise Unavailable(
+                "plugin_failed", f"The plugin '{name}' is switched off: it hung {HUNG_LIMIT} times in a row."
+            )
+        if self._running >= _THREADS:
+            raise Unavailable("plugin_failed", "All threads for plugins are taken by calls that do not return.")
+        self._running += 1
+        future = self._pool.submit(call)
+        future.add_done_callback(lambda _: self._returned())
+        try:
+            result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._deadline_s)
+        except TimeoutError as error:
+            self._count_hung(name)
+            raise self.failure(name, error) from error
+        except (Rejected, Unavailable):
+            self._hung.pop(name, None)
+            raise
+        except Exception as error:
+            self._hung.pop(name, None)
+            raise self.failure(name, error) from error
+        self._hung.pop(name, None)
+        return result
+
+    def _returned(self) -> None:
+        self._running -= 1
+
+    def _count_hung(self, name: str) -> None:
+        self._hung[name] = self._hung.get(name, 0) + 1
+        if self._hung[name] >= HUNG_LIMIT:
+            self.switched_off.add(name)
+            _log.error("plugin_switched_off", extra={"plugin": name, "hung_in_a_row": HUNG_LIMIT})
+
+    def failure(self, name: str, error: BaseException) -> Unavailable:
+        """Count and log a failure by name, kind and place, never by text: it may hold values of the payload."""
+        self._failed(name)
+        _log.error("plugin_failed", extra={"plugin": name, "error": type(error).__name__, "where": _where(error)})
+        return Unavailable("plugin_failed", f"The plugin '{name}' failed; nothing was accepted.", retry_after_s=30)
+
+    def close(self) -> None:
+        """Let the threads go; one that hangs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _where(error: BaseException) -> str:
+    """Return file and line of the error's origin."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    name = trace.tb_frame.f_code.co_filename.rsplit("/", 2)
+    return f"{'/'.join(name[-2:])}:{trace.tb_lineno}"
