@@ -1,0 +1,1 @@
+"""The commands behind ``tag-gateway``, one module each."""

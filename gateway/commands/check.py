@@ -1,0 +1,75 @@
+"""``tag-gateway check``: configuration, plugins, store, and with ``--online`` the credentials."""
+
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from gateway import config as configuration
+from gateway.commands.control import is_running
+from gateway.config import Config
+from gateway.http import Client
+from gateway.outbox.sqlite import sqlite_version
+from gateway.runtime import assemble, open_outbox
+
+
+def check(path: Path, *, online: bool, console: Console) -> bool:
+    """
+    Print what is good and what is not; returns whether everything is.
+
+    Raises:
+        ConfigError: The file is wrong. PluginError, StoreError: likewise.
+    """
+    config = configuration.load(path)
+    _good(console, f"configuration {path}")
+    client = Client() if online else None
+    parts = assemble(config, client)
+    provided = sum(not loaded.disabled for loaded in parts.host.listing())
+    _good(console, f"{provided} plugins, {len(parts.routes)} sources, {len(parts.destinations)} destinations")
+    _passwords(config, console)
+    _store(config, console)
+    for warning in parts.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
+    if client is None:
+        return True
+    return asyncio.run(_probe(parts.destinations, client, console))
+
+
+def _good(console: Console, text: str) -> None:
+    console.print(f"[green]✓[/] {text}", highlight=False)
+
+
+def _passwords(config: Config, console: Console) -> None:
+    if config.operator.password is None:
+        console.print(
+            "[yellow]![/] [operator] has no password: status and metrics are not served on TCP.",
+            highlight=False,
+            markup=True,
+        )
+    else:
+        configuration.secret(config.operator.password, config, "[operator] password")
+
+
+def _store(config: Config, console: Console) -> None:
+    version, affected = sqlite_version()
+    note = " (has the WAL-reset bug; harmless here: one connection writes)" if affected else ""
+    if is_running(config.socket_path):
+        _good(console, f"store {config.store_path}: in use by the running gateway, SQLite {version}{note}")
+        return
+    outbox = open_outbox(config)
+    asyncio.run(outbox.close())
+    _good(console, f"store {config.store_path}: opens, SQLite {version}{note}")
+
+
+async def _probe(destinations: dict[str, object], client: Client, console: Console) -> bool:
+    good = True
+    for name, destination in destinations.items():
+        problem = await destination.probe()  # type: ignore[attr-defined]
+        if problem is None:
+            _good(console, f"destination {name}: a test event was accepted")
+        else:
+            good = False
+            console.print(f"[red]✗[/] destination {name}: {problem}", highlight=False)
+    await client.close()
+    return good

@@ -1,0 +1,128 @@
+"""``tag-gateway serve``."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway import config as configuration
+from gateway import logs
+from gateway.config import Config
+from gateway.hit import Secret
+from gateway.ingress import public_app
+from gateway.operator import operator_app
+from gateway.outbox.sqlite import sqlite_version
+from gateway.runtime import Gateway
+from gateway.server import Listener, run, tcp_socket, unix_socket
+
+_log = logging.getLogger("gateway.serve")
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it exists: it costs a fifth less per hit."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def address(sock: socket.socket) -> str:
+    """Return host:port of a listening socket."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def serve(path: Path) -> None:
+    """
+    Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: The file is wrong, or a port is taken.
+        StoreError: The store cannot be opened.
+    """
+    logs.configure()
+    config = configuration.load(path)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(config, path))
+
+
+async def _serve(config: Config, path: Path) -> None:
+    public = tcp_socket(config.server.bind, "server")
+    gateway = Gateway(config)
+    operator = _operator_socket(config)
+
+    def ready() -> None:
+        _log.info(
+            "serving",
+            extra={
+                "public": f"http://{address(public)}",
+                "operator": f"http://{address(operator)}" if operator else "off: set [operator] password",
+                "store": str(config.store_path),
+                "sqlite": sqlite_version()[0],
+                "engine": config.server.engine,
+                "sources": sorted(config.sources),
+                "recovered": getattr(gateway.outbox, "recovered", 0),
+            },
+        )
+
+    await run_gateway(gateway, public, operator, asyncio.Event(), ready, path)
+
+
+def _operator_socket(config: Config) -> socket.socket | None:
+    return tcp_socket(config.operator.bind, "operator") if config.operator.password is not None else None
+
+
+def _passwords(config: Config) -> tuple[Secret | None, Secret | None]:
+    table = config.operator
+    password = configuration.secret(table.password, config, "[operator] password") if table.password else None
+    viewer = None
+    if table.viewer_password:
+        viewer = configuration.secret(table.viewer_password, config, "[operator] viewer_password")
+    return password, viewer
+
+
+async def run_gateway(
+    gateway: Gateway,
+    public: socket.socket,
+    operator: socket.socket | None,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
+    path: Path | None = None,
+    more: Sequence[Listener] = (),
+) -> None:
+    """
+    Serve a gateway on open sockets, with its control socket, until a signal or ``stop``; then finish what is in flight.
+    """
+    config = gateway.parts.config
+    engine, graceful_s = config.server.engine, config.server.graceful_s
+    control = unix_socket(config.socket_path)
+    listeners = [
+        Listener(public_app(gateway.ingress, gateway.ready), public, engine, graceful_s),
+        # closed with the others, but nobody waits for a command to finish
+        Listener(operator_app(gateway), control, engine, 1.0),
+        *more,
+    ]
+    password, viewer = _passwords(config)
+    if operator is not None and password is not None:
+        listeners.append(Listener(operator_app(gateway, password, viewer), operator, engine, 1.0))
+    reloads: set[asyncio.Task[str | None]] = set()
+
+    def hangup() -> None:
+        if path is not None:
+            task = asyncio.create_task(gateway.reload(path))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+    await gateway.start()
+    try:
+        await run(listeners, stop, on_ready=on_ready, on_hangup=hangup)
+    finally:
+        await gateway.stop()
+        with contextlib.suppress(FileNotFoundError):
+            config.socket_path.unlink()
+        _log.info("stopped")

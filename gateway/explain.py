@@ -1,0 +1,133 @@
+"""
+``explain``: each step of one request, what would be sent and why; nothing is committed and nothing is sent.
+
+A capture is a file with one request, in one of three forms: a step example (``{"hit": {...}}``, see
+:mod:`gateway.testing.examples`), a recorded request (``{"request": {"method", "path", "headers"}, "body": ...}``), or
+the bare body.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.errors import ConfigError, Rejected
+from gateway.event import Struct
+from gateway.hit import Hit
+from gateway.outcome import Outcome
+from gateway.pipeline import Pipeline, Route
+
+_SHOWN_HASH = 6
+
+
+class Step(Struct, frozen=True):
+    """One step: its name and what there was after it, identifiers masked."""
+
+    name: str
+    detail: Any
+
+
+class Explanation(Struct, frozen=True):
+    """All steps, the would-be payloads by destination, and the outcome of each event."""
+
+    steps: tuple[Step, ...]
+    payloads: tuple[Any, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    error: str | None = None
+
+
+def read_capture(content: bytes, route: Route, received_at: float) -> Hit:
+    """
+    Build the hit that a capture describes.
+
+    Raises:
+        ConfigError: The file holds no request.
+    """
+    try:
+        value: Any = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return Hit(source=route.source, body=content, received_at=received_at)
+    if isinstance(value, dict) and isinstance(value.get("hit"), dict):
+        request, body = value["hit"], value["hit"].get("raw", value["hit"].get("body"))
+    elif isinstance(value, dict) and isinstance(value.get("request"), dict):
+        request, body = value["request"], value.get("raw_body", value.get("body"))
+    else:
+        return Hit(source=route.source, body=content, received_at=received_at)
+    headers = request.get("headers") or {}
+    if not isinstance(headers, dict):
+        raise ConfigError("The capture's 'headers' must be an object of texts.")
+    parts = urlsplit(str(request.get("path") or ""))
+    raw = body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+    return Hit(
+        source=route.source,
+        method=str(request.get("method", "POST")).upper(),
+        tail=str(request.get("tail") or parts.path),
+        query=str(request.get("query") or parts.query),
+        headers={str(name).lower(): str(content) for name, content in headers.items()},
+        body=b"" if body is None else raw,
+        peer=request.get("peer"),
+        received_at=float(request.get("received_at") or received_at),
+    )
+
+
+async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -> Explanation:
+    """Run one hit through every step short of admission; ``verify`` false leaves the proof of authenticity out."""
+    steps: list[Step] = []
+    payloads: list[Any] = []
+    destinations = {destination.name: destination for destination in route.destinations}
+
+    def trace(name: str, detail: object) -> None:
+        steps.append(Step(name=name, detail=mask(msgspec.to_builtins(detail, enc_hook=repr))))
+        if name.startswith("sealed for "):
+            destination = destinations[name.removeprefix("sealed for ")]
+            encoded = msgspec.to_builtins(destination.encode(detail))
+            payloads.append({"destination": destination.name, "event": mask(encoded)})
+
+    try:
+        drafts = await pipeline.prepare(route, hit, trace, verify=verify)
+    except Rejected as error:
+        text = f"{error.status} {error.reason}: {error.message} {error.hint}".strip()
+        return Explanation(steps=tuple(steps), error=text)
+    outcomes = [outcome for draft in drafts for outcome in draft.outcomes]
+    for draft in drafts:
+        for event_id, unit, notes in draft.units:
+            dropped = "consent" if unit.consent == "denied" else unit.refusal
+            outcomes.append(
+                Outcome(
+                    fate="accepted" if dropped is None else "dropped", event_id=event_id,
+                    event_name=unit.event.event_name, destination=unit.lane.destination, reason=dropped, notes=notes,
+                )
+            )  # fmt: skip
+    return Explanation(steps=tuple(steps), payloads=tuple(payloads), outcomes=tuple(outcomes))
+
+
+_RAW = frozenset(
+    [
+        "email",
+        "phone",
+        "first_name",
+        "last_name",
+        "gender",
+        "birth_date",
+        "city",
+        "state",
+        "postal_code",
+        "country",
+        "external_id",
+        "mobile_ad_id",
+    ]
+)
+
+
+def mask(value: Any, *, personal: bool = False) -> Any:
+    """Shorten hashes to six digits, hide raw identifiers, shorten addresses; the shape stays."""
+    if isinstance(value, dict):
+        return {key: mask(item, personal=personal or key in _RAW) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask(item, personal=personal) for item in value]
+    if isinstance(value, str):
+        if len(value) == 64 and all(char in "0123456789abcdef" for char in value):
+            return f"{value[:_SHOWN_HASH]}…"
+        if personal:
+            return f"({len(value)} characters)"
+    return value

@@ -1,0 +1,237 @@
+"""The operator's JSON API and ``/metrics``."""
+
+import base64
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from gateway.errors import GatewayError
+from gateway.event import User
+from gateway.explain import explain, mask, read_capture
+from gateway.hit import Secret
+from gateway.operator.auth import Password
+from gateway.operator.status import Status, queue_metrics, status_of
+from gateway.outbox import DeadFilter, DeadLetter
+from gateway.runtime import Gateway
+from gateway.subjects import person_subjects
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class DeadQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which dead letters; ``dry_run`` only counts."""
+
+    units: tuple[str, ...] = ()
+    destination: str | None = None
+    reason: str | None = None
+    event_name: str | None = None
+    source: str | None = None
+    dry_run: bool = False
+
+    def filter(self) -> DeadFilter:
+        """Return the store's filter."""
+        return DeadFilter(
+            units=self.units,
+            destination=self.destination,
+            reason=self.reason,
+            event_name=self.event_name,
+            source=self.source,
+        )
+
+
+class EraseQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose data to erase, at all sites or one."""
+
+    email: str | None = None
+    phone: str | None = None
+    external_id: str | None = None
+    site: str | None = None
+
+
+class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A captured request in base64 and the source to read it for."""
+
+    source: str
+    capture: str
+    verify: bool = True
+
+
+class BackupQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to write the copy: a path on the server's machine."""
+
+    path: str
+
+
+class Api:
+    """The handlers of one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def metrics(self, _request: Request) -> Response:
+        """Give Prometheus' text format."""
+        counts = await self._gateway.outbox.counts()
+        text = generate_latest(self._gateway.tally.registry) + queue_metrics(self._gateway, counts)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def status(self, _request: Request) -> Response:
+        """Give counts by source, destination, event and fate, the lanes, and the queue."""
+        found: Status = await status_of(self._gateway)
+        return _json(found)
+
+    async def plugins(self, _request: Request) -> Response:
+        """List plugins."""
+        return _json(self._gateway.parts.host.listing())
+
+    async def dead_list(self, request: Request) -> Response:
+        """List dead letters, a page at a time."""
+        params = dict(request.query_params)
+        after, limit = params.pop("after", None), min(int(params.pop("limit", "100")), 1_000)
+        which = msgspec.convert(params, DeadQuery, strict=False).filter()
+        letters = await self._gateway.outbox.dead(which, limit=limit, after=after)
+        return _json(
+            {"letters": [_summary(letter) for letter in letters], "after": letters[-1].unit if letters else None}
+        )
+
+    async def dead_show(self, request: Request) -> Response:
+        """Show one dead letter, identifiers masked, and what would be sent today."""
+        unit = request.path_params["unit"]
+        letters = await self._gateway.outbox.dead(DeadFilter(units=(unit,)), limit=1)
+        if not letters:
+            return _json(
+                {"error": {"code": "not_found", "message": "There is no such dead letter.", "hint": "See dead list."}},
+                404,
+            )
+        letter = letters[0]
+        destination = self._gateway.parts.destinations.get(letter.destination)
+        payload = mask(msgspec.to_builtins(destination.encode(letter.event))) if destination else None
+        return _json({**_summary(letter), "event": mask(msgspec.to_builtins(letter.event)), "payload": payload})
+
+    async def dead_replay(self, request: Request) -> Response:
+        """Queue dead letters again."""
+        query = await _read(request, DeadQuery)
+        if query.dry_run:
+            return _json({"would_queue": await self._count(query.filter())})
+        done = await self._gateway.outbox.replay(query.filter())
+        return _json({"queued": done.queued, "duplicates": done.duplicates})
+
+    async def dead_discard(self, request: Request) -> Response:
+        """Delete dead letters."""
+        query = await _read(request, DeadQuery)
+        if query.dry_run:
+            return _json({"would_discard": await self._count(query.filter())})
+        return _json({"discarded": await self._gateway.outbox.discard(query.filter())})
+
+    async def _count(self, which: DeadFilter) -> int:
+        total, after = 0, None
+        while letters := await self._gateway.outbox.dead(which, limit=500, after=after):
+            total, after = total + len(letters), letters[-1].unit
+        return total
+
+    async def erase(self, request: Request) -> Response:
+        """Erase what is kept of a person."""
+        query = await _read(request, EraseQuery)
+        user = User(
+            email=(query.email,) if query.email else (),
+            phone=(query.phone,) if query.phone else (),
+            external_id=(query.external_id,) if query.external_id else (),
+        )
+        if user == User():
+            message = "Name the person by email, phone or external_id."
+            return _json({"error": {"code": "nobody", "message": message, "hint": ""}}, 400)
+        gateway = self._gateway
+        subjects: list[bytes] = []
+        for route in gateway.parts.routes.values():
+            if query.site in (None, route.source.site):
+                country = route.source.default_country
+                subjects += person_subjects(gateway.outbox.digest, route.source.site, user, country)
+        ended = await gateway.outbox.erase(list(dict.fromkeys(subjects)), requested_at=gateway.clock())
+        for one in ended:
+            gateway.sender.settled(one)
+        return _json({"erased": len(ended)})
+
+    async def backup(self, request: Request) -> Response:
+        """Write a consistent copy of the store."""
+        query = await _read(request, BackupQuery)
+        try:
+            size = await self._gateway.outbox.backup(query.path)
+        except OSError as error:
+            return _json({"error": {"code": "not_written", "message": str(error), "hint": "Choose another file."}}, 400)
+        return _json({"path": query.path, "bytes": size})
+
+    async def explain(self, request: Request) -> Response:
+        """Explain a captured request."""
+        query = await _read(request, ExplainQuery)
+        route = self._gateway.parts.routes.get(query.source)
+        if route is None:
+            known = ", ".join(sorted(self._gateway.parts.routes))
+            message = f"There is no source '{query.source}'."
+            return _json({"error": {"code": "unknown_source", "message": message, "hint": f"Known are {known}."}}, 404)
+        hit = read_capture(base64.b64decode(query.capture), route, self._gateway.clock())
+        return _json(await explain(self._gateway.pipeline, route, hit, verify=query.verify))
+
+
+async def _read(request: Request, kind: Any) -> Any:
+    body = await request.body()
+    return msgspec.json.decode(body or b"{}", type=kind)
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "unit": letter.unit, "destination": letter.destination, "reason": letter.reason, "died_at": letter.died_at,
+        "attempts": letter.attempts, "maybe_twice": letter.maybe_twice, "event_id": letter.event.event_id,
+        "event_name": letter.event.event_name, "event_time": letter.event.event_time, "source": letter.event.source,
+    }  # fmt: skip
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, {"Cache-Control": "no-store"}, "application/json")
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Turn a bad call into an error that names the field."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+            return _json(
+                {"error": {"code": "bad_request", "message": str(error), "hint": "See docs/operations.md."}}, 400
+            )
+        except GatewayError as error:
+            return _json({"error": {"code": "failed", "message": str(error), "hint": ""}}, 503)
+
+    return answer
+
+
+def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secret | None = None) -> ASGIApp:
+    """Return the operator's app, behind a password when one is given."""
+    api = Api(gateway)
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    app = Starlette(
+        routes=[
+            Route("/livez", livez),
+            Route("/metrics", _guarded(api.metrics)),
+            Route("/api/status", _guarded(api.status)),
+            Route("/api/plugins", _guarded(api.plugins)),
+            Route("/api/dead", _guarded(api.dead_list)),
+            Route("/api/dead/replay", _guarded(api.dead_replay), methods=["POST"]),
+            Route("/api/dead/discard", _guarded(api.dead_discard), methods=["POST"]),
+            Route("/api/dead/{unit}", _guarded(api.dead_show)),
+            Route("/api/erase", _guarded(api.erase), methods=["POST"]),
+            Route("/api/backup", _guarded(api.backup), methods=["POST"]),
+            Route("/api/explain", _guarded(api.explain), methods=["POST"]),
+            Mount("/plugins", routes=[route for _, route in gateway.parts.host.routes]),
+        ]
+    )
+    return app if password is None else Password(app, password, viewer)

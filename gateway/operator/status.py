@@ -1,0 +1,93 @@
+"""
+What the gateway is doing, as one record: for ``/api/status``, ``tag-gateway status``, and the gauges of ``/metrics``.
+"""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from gateway.event import Struct
+from gateway.outbox import Counts, LaneCount
+from gateway.outbox.sqlite import sqlite_version
+from gateway.runtime import Gateway
+from gateway.sender import LaneState
+
+
+class Status(Struct, frozen=True, omit_defaults=False):
+    """Counts since start, and what waits now."""
+
+    uptime_s: float
+    sqlite: str
+    ready: bool
+    events: list[dict[str, Any]]
+    hits: list[dict[str, Any]]
+    calls: list[dict[str, Any]]
+    lanes: list[LaneState]
+    queue: list[LaneCount]
+    oldest_age_s: float
+    late: dict[str, int]
+    maybe_twice: dict[str, int]
+    alarms: list[dict[str, Any]]
+    plugin_failures: dict[str, int]
+    switched_off: list[str]
+    store_bytes: int
+    warnings: list[str]
+
+
+async def status_of(gateway: Gateway) -> Status:
+    """Return the record."""
+    counts = await gateway.outbox.counts()
+    now = gateway.clock()
+    tally = gateway.tally
+    oldest = [lane.oldest_at for lane in counts.lanes if lane.oldest_at is not None]
+    return Status(
+        uptime_s=round(now - gateway.started_at, 1),
+        sqlite=sqlite_version()[0],
+        ready=await gateway.ready() is None,
+        events=[{**row._asdict(), "count": count} for row, count in sorted(tally.events.items())],
+        hits=[
+            {"source": source, "status": int(status), "count": count}
+            for (source, status), count in sorted(tally.hits.items())
+        ],
+        calls=[
+            {"destination": name, "result": result, "count": count}
+            for (name, result), count in sorted(tally.calls.items())
+        ],
+        lanes=[lane.state for lane in gateway.sender.lanes],
+        queue=list(counts.lanes),
+        oldest_age_s=round(max(0.0, now - min(oldest)), 1) if oldest else 0.0,
+        late={name: count for (name,), count in tally.late.items()},
+        maybe_twice={name: count for (name,), count in tally.maybe_twice.items()},
+        alarms=[
+            {"reason": reason, "source": source, "count": count}
+            for (reason, source), count in sorted(tally.alarms.items())
+        ],
+        plugin_failures={name: count for (name,), count in tally.plugin_failures.items()},
+        switched_off=sorted(gateway.switched_off),
+        store_bytes=counts.file_bytes,
+        warnings=list(gateway.parts.warnings),
+    )
+
+
+_STATES = {"running": 0, "backing_off": 1, "paused": 2}
+
+
+def queue_metrics(gateway: Gateway, counts: Counts) -> bytes:
+    """Return the gauges that are read when asked: queue, oldest age, lanes, file size."""
+    registry = CollectorRegistry()
+    queue = Gauge("gateway_queue", "Units by state", ["destination", "kind", "state"], registry=registry)
+    oldest = Gauge(
+        "gateway_queue_oldest_seconds", "Age of the oldest waiting unit", ["destination", "kind"], registry=registry
+    )
+    lanes = Gauge("gateway_lane_state", "0 running, 1 backing off, 2 paused", ["destination"], registry=registry)
+    size = Gauge("gateway_store_bytes", "Size of the store's file", registry=registry)
+    now = gateway.clock()
+    for lane in counts.lanes:
+        for state in ("waiting", "leased", "dead"):
+            queue.labels(lane.destination, lane.kind, state).set(getattr(lane, state))
+        age = now - lane.oldest_at if lane.oldest_at is not None else 0.0
+        oldest.labels(lane.destination, lane.kind).set(max(0.0, age))
+    for one in gateway.sender.lanes:
+        lanes.labels(one.state.destination).set(_STATES[one.state.state])
+    size.set(counts.file_bytes)
+    return generate_latest(registry)

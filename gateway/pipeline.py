@@ -1,0 +1,331 @@
+"""
+From a hit to committed units: verify, normalize, name, enrich, seal, admit.
+
+One hit is one commit, and a reply is made only after it. Every plugin call is guarded here: what raises costs its own
+hit only.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from gateway.errors import Unavailable
+from gateway.event import STANDARD_NAMES, Alarm, Erasure, Event, Invalid, Normalized, Skipped, Struct
+from gateway.hit import Hit, Source
+from gateway.identity import Windows, identify, marks_of, moment
+from gateway.interfaces import Adapter, Destination, Enricher, Identifiers
+from gateway.isolation import Guard
+from gateway.outbox import Admission, Kind, Lane, Outbox, Unit, kind_of
+from gateway.outcome import FATES, Fate, Outcome, Settled
+from gateway.seal import Facts, seal
+from gateway.subjects import person_subjects, site_subjects
+
+#: Called at each step of ``explain``: name of the step, and what there is after it.
+Trace = Callable[[str, Any], None]
+
+
+class Route(Struct, frozen=True):
+    """A source, wired: its adapter, its destinations in order, its site's rules. ``inline``: the adapter is ours."""
+
+    source: Source
+    adapter: Any  # Adapter; an ABC cannot be a Struct field type
+    destinations: tuple[Any, ...]  # of Destination
+    inline: bool = True
+    id_template: str = "{site}-{order_id}"
+    max_bytes: int = 1_048_576
+
+
+class Reply(Struct, frozen=True):
+    """
+    The answer to one hit.
+
+    ``items`` holds for each thing the hit told its outcomes, one per destination; ``fates`` the one each counts under.
+    """
+
+    items: tuple[tuple[Outcome, ...], ...] = ()
+    fates: tuple[Fate, ...] = ()
+    messages: tuple[str, ...] = ()
+
+    def count(self, fate: Fate) -> int:
+        """Return how many events have this as their best fate."""
+        return self.fates.count(fate)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing in the hit was good."""
+        return bool(self.fates) and all(fate == "rejected" for fate in self.fates)
+
+
+class Draft:
+    """One item on its way: either decided, or with units to admit, each with the event id and notes of its outcome."""
+
+    __slots__ = ("message", "outcomes", "units")
+
+    def __init__(self, *outcomes: Outcome, message: str = "") -> None:
+        self.outcomes = list(outcomes)
+        self.units: list[tuple[str, Unit, tuple[str, ...]]] = []
+        self.message = message
+
+
+class Pipeline:
+    """
+    Turns hits into units.
+
+    Args:
+        outbox: Where units go. ``enrichers`` are in order. ``guard`` isolates strangers' plugins.
+        windows: How long marks live.
+        clock: Wall time, Unix seconds.
+        alarm: Called with (reason, message, source) for what an operator must hear.
+        observe: Called with each reply, for metrics.
+        settled: Called with each unit that a hit ended (a withdrawn or erased one).
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        enrichers: Sequence[Enricher],
+        guard: Guard,
+        windows: Windows,
+        clock: Callable[[], float],
+        alarm: Callable[[str, str, str], None],
+        observe: Callable[[Source, Reply], None],
+        settled: Callable[[Settled], None],
+    ) -> None:
+        self._outbox = outbox
+        self._enrichers = tuple(enrichers)
+        self._guard = guard
+        self._windows = windows
+        self._clock = clock
+        self._alarm = alarm
+        self._observe = observe
+        self._settled = settled
+
+    async def handle(self, route: Route, hit: Hit) -> Reply:
+        """
+        Take one hit in; returns after the durable commit.
+
+        Raises:
+            Rejected: The hit as a whole is not acceptable.
+            Unavailable: Nothing was accepted; the sender should try again.
+        """
+        drafts = await self.prepare(route, hit)
+        requests = [(draft, entry) for draft in drafts for entry in draft.units]
+        if requests:
+            admissions = await self._outbox.admit([unit for _, (_, unit, _) in requests])
+            for (draft, (event_id, unit, notes)), admission in zip(requests, admissions, strict=True):
+                draft.outcomes.append(_outcome(event_id, unit, notes, admission))
+                for ended in admission.ended:
+                    self._settled(ended)
+        reply = Reply(
+            items=tuple(tuple(draft.outcomes) for draft in drafts),
+            fates=tuple(_best(draft.outcomes) for draft in drafts),
+            messages=tuple(draft.message for draft in drafts),
+        )
+        self._observe(hit.source, reply)
+        return reply
+
+    async def prepare(self, route: Route, hit: Hit, trace: Trace | None = None, *, verify: bool = True) -> list[Draft]:
+        """
+        Do everything short of admission; with ``trace`` each step is told, and compliance requests are not carried out.
+        """
+        items = await self._read(route, hit, verify=verify)
+        if trace is not None:
+            trace("normalized", items)
+        drafts = []
+        for item in items:
+            if isinstance(item, Event):
+                drafts.append(await self._draft(route, hit, item, trace))
+            else:
+                drafts.append(await self._aside(route, item, act=trace is None))
+        return drafts
+
+    async def _read(self, route: Route, hit: Hit, *, verify: bool) -> Sequence[Normalized]:
+        adapter: Adapter = route.adapter
+
+        def call() -> Sequence[Normalized]:
+            if verify:
+                adapter.verify(hit)
+            return adapter.normalize(hit)
+
+        items = (
+            self._guard.inline(adapter.name, call) if route.inline else await self._guard.threaded(adapter.name, call)
+        )
+        if not route.inline and not _is_sound(items):
+            raise Unavailable(
+                "plugin_failed", f"The plugin '{adapter.name}' returned something else than events.", retry_after_s=30
+            )
+        return items
+
+    async def _aside(self, route: Route, item: Normalized, *, act: bool) -> Draft:
+        """Deal with what is not an event."""
+        if isinstance(item, Skipped):
+            return Draft(
+                Outcome(fate="dropped", event_id=item.event_id, event_name=item.source_name, reason=item.reason)
+            )
+        if isinstance(item, Invalid):
+            where = f"{item.field}: {item.message}" if item.field else item.message
+            return Draft(Outcome(fate="rejected", event_id=item.event_id, reason=item.reason), message=where)
+        if isinstance(item, Alarm):
+            if act:
+                self._alarm(item.reason, item.message, route.source.name)
+            return Draft(Outcome(fate="accepted", event_name=item.source_name, reason=item.reason))
+        if isinstance(item, Erasure) and act:
+            await self._erase(route, item)
+        return Draft(Outcome(fate="accepted", event_name=getattr(item, "source_name", ""), reason="erasure"))
+
+    async def _erase(self, route: Route, erasure: Erasure) -> None:
+        site = route.source.site
+        if erasure.scope == "export":
+            self._alarm(
+                "data_request", "A customer asks for the data kept of them: see docs/operations.", route.source.name
+            )
+            return
+        digest = self._outbox.digest
+        if erasure.scope == "site":
+            subjects = site_subjects(digest, site)
+        else:
+            subjects = person_subjects(digest, site, erasure.user, route.source.default_country, erasure.customer_id)
+        if subjects:
+            for ended in await self._outbox.erase(subjects, requested_at=erasure.requested_at or self._clock()):
+                self._settled(ended)
+
+    async def _draft(self, route: Route, hit: Hit, event: Event, trace: Trace | None) -> Draft:
+        source = route.source
+        name = self._name(source, event)
+        if not name:
+            return Draft(_dropped(event, event.source_name, "unmapped"))
+        event_time, note = moment(event, hit.received_at)
+        if note is not None:
+            event = msgspec.structs.replace(event, notes=(*event.notes, note))
+        if name != event.name:
+            event = msgspec.structs.replace(event, name=name)
+        enriched = await self._enrich(event, hit, trace)
+        denied = False
+        if isinstance(enriched, Skipped):
+            if enriched.reason != "consent":
+                return Draft(_dropped(event, name, enriched.reason))
+            denied = True
+        else:
+            event = enriched
+        facts = Facts(
+            name=name, identity=identify(event, source.site, route.id_template), event_time=event_time,
+            accepted_at=hit.received_at, source=source.name, site=source.site, is_server=source.is_server,
+            notes=event.notes,
+        )  # fmt: skip
+        draft = Draft()
+        for destination in route.destinations:
+            self._add(draft, route, event, facts, destination, denied=denied, trace=trace)
+        return draft
+
+    def _name(self, source: Source, event: Event) -> str:
+        """Return the canonical name after the source's overrides, "" for an event that is not wanted."""
+        override = source.event_names.get(event.source_name)
+        return event.name if override is None else override
+
+    async def _enrich(self, event: Event, hit: Hit, trace: Trace | None) -> Event | Skipped:
+        for enricher in self._enrichers:
+            try:
+                result = await enricher.enrich(event, hit)
+            except Exception as error:  # a plugin may fail in any way
+                failure = self._guard.failure(enricher.name, error)
+                if enricher.on_error == "refuse":
+                    raise Unavailable("privacy_failed", failure.message, retry_after_s=30) from error
+                event = msgspec.structs.replace(event, notes=(*event.notes, f"{enricher.name}: failed"))
+                continue
+            if trace is not None:
+                trace(f"enriched by {enricher.name}", result)
+            if result is None:
+                return Skipped(reason=enricher.name, source_name=event.source_name)
+            if isinstance(result, Skipped):
+                return result
+            event = result
+        return event
+
+    def _add(
+        self,
+        draft: Draft,
+        route: Route,
+        event: Event,
+        facts: Facts,
+        destination: Destination,
+        *,
+        denied: bool,
+        trace: Trace | None,
+    ) -> None:
+        """Seal the event for one destination and add its unit, or the outcome that needs none."""
+        name = facts.name
+        if name not in STANDARD_NAMES and name not in destination.custom_names:
+            name = "custom"
+        digest, site = self._outbox.digest, facts.site
+        marks = marks_of(digest, destination.name, name, facts.identity, event, site, self._windows)
+        if denied:
+            # nothing personal is sealed: the tombstone needs keys and time only
+            bare = Event(name=event.name, test=event.test, action_source=event.action_source)
+            sealed = seal(bare, facts, name, _NOTHING, destination.name)
+            unit = Unit(lane=_lane(destination.name, kind_of(sealed)), event=sealed, marks=marks, consent="denied")
+            reason: str | None = "consent"
+        else:
+            country = route.source.default_country
+            try:
+                sealed = seal(event, facts, name, destination.identifiers(event.user, country), destination.name)
+                reason = destination.refuse(sealed, facts.accepted_at)
+            except Unavailable:
+                raise
+            except Exception as error:  # a plugin may fail in any way
+                raise self._guard.failure(destination.name, error) from error
+            if trace is not None:
+                trace(f"sealed for {destination.name}", sealed)
+            unit = Unit(
+                lane=_lane(destination.name, kind_of(sealed)),
+                event=sealed,
+                marks=marks,
+                subjects=site_subjects(digest, site) + person_subjects(digest, site, event.user, country),
+                consent="granted" if event.consent.marketing is True else None,
+                refusal=reason,
+            )
+        if marks or reason is None:
+            draft.units.append((facts.identity.event_id, unit, sealed.notes))
+            return
+        draft.outcomes.append(
+            Outcome(
+                fate="dropped",
+                event_id=facts.identity.event_id,
+                event_name=name,
+                destination=destination.name,
+                reason=reason,
+                notes=sealed.notes,
+                is_test=event.test,
+            )
+        )
+
+
+@lru_cache(256)
+def _lane(destination: str, kind: Kind) -> Lane:
+    return Lane(destination=destination, kind=kind)
+
+
+_NOTHING = Identifiers()
+
+
+def _is_sound(items: object) -> bool:
+    return isinstance(items, Sequence) and all(
+        isinstance(item, Event | Skipped | Invalid | Erasure | Alarm) for item in items
+    )
+
+
+def _dropped(event: Event, name: str, reason: str) -> Outcome:
+    return Outcome(fate="dropped", event_id=event.id, event_name=name, reason=reason, notes=event.notes)
+
+
+def _outcome(event_id: str, unit: Unit, notes: tuple[str, ...], admission: Admission) -> Outcome:
+    return Outcome(
+        fate=admission.fate, event_id=event_id, event_name=unit.event.event_name, destination=unit.lane.destination,
+        reason=admission.reason, of=admission.of, unit=admission.unit, notes=notes, is_test=unit.event.test,
+    )  # fmt: skip
+
+
+def _best(outcomes: Sequence[Outcome]) -> Fate:
+    found = {outcome.fate for outcome in outcomes}
+    return next((fate for fate in FATES if fate in found), "dropped")

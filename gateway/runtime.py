@@ -1,0 +1,294 @@
+"""
+The running gateway: configuration and plugins put together, started, reloaded, stopped.
+
+A reload builds everything new before anything old is let go: a bad file keeps the old wiring and says why.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway import config as configuration
+from gateway import identifiers
+from gateway.config import Config, Site
+from gateway.config import Pipeline as PipelineTable
+from gateway.errors import ConfigError, GatewayError
+from gateway.event import Struct
+from gateway.hit import Secret, Source
+from gateway.http import Client
+from gateway.identity import Windows
+from gateway.ingress import Ingress, Wiring
+from gateway.interfaces import Context, Destination, HttpClient
+from gateway.isolation import Guard
+from gateway.logs import HitLog
+from gateway.outbox import Outbox
+from gateway.outbox.sqlite import SqliteOutbox
+from gateway.pipeline import Pipeline, Reply, Route
+from gateway.pluginhost import PluginHost
+from gateway.sender import Sender
+from gateway.tally import Tally
+
+_log = logging.getLogger("gateway.runtime")
+_SERVER_BYTES = 8 << 20
+_PUBLIC_BYTES = 1 << 20
+Clock = Callable[[], float]
+
+
+class Parts(Struct, frozen=True):
+    """What a configuration means: plugins, destinations by name, routes by source."""
+
+    config: Config
+    host: Any  # PluginHost
+    destinations: dict[str, Any]  # Destination
+    routes: dict[str, Route]
+    warnings: tuple[str, ...] = ()
+
+
+def assemble(config: Config, http: HttpClient | None, extra_plugins: Mapping[str, object] | None = None) -> Parts:
+    """
+    Put plugins and configuration together without starting anything.
+
+    Raises:
+        ConfigError: The file names something that no plugin provides, or options that a plugin does not take.
+        PluginError: A plugin cannot be used.
+    """
+    context = Context(http=http, trusted_proxies=config.server.trusted_proxies, options=config.plugins)
+    host = PluginHost(context, config.disabled_plugins, extra_plugins)
+    _check_plugin_tables(config, host)
+    warnings = list(config.warnings)
+    destinations = {
+        name: _destination(config, name, table, host, context, warnings) for name, table in config.destinations.items()
+    }
+    routes = {name: _route(config, name, host, destinations) for name in config.sources}
+    host.ordered_enrichers(config.pipeline.enrichers)
+    return Parts(config=config, host=host, destinations=destinations, routes=routes, warnings=tuple(warnings))
+
+
+def _check_plugin_tables(config: Config, host: PluginHost) -> None:
+    known = {loaded.name for loaded in host.listing()}
+    for name in config.plugins:
+        if name not in known:
+            raise ConfigError(f"{config.path}: [plugins.{name}] names no plugin. Known are {', '.join(sorted(known))}.")
+
+
+def _destination(
+    config: Config, name: str, table: Mapping[str, Any], host: PluginHost, context: Context, warnings: list[str]
+) -> Destination:
+    where = f"destinations.{name}"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{config.path}: [{where}] must be a table.")
+    options = dict(table)
+    kind = options.pop("type", None)
+    if kind not in host.destination_types:
+        raise ConfigError(
+            f"{config.path}: [{where}] type must be one of {', '.join(sorted(host.destination_types))}"
+            f"{f', not {kind!r}' if kind is not None else ''}."
+        )
+    cls = host.destination_types[kind]
+    secret_fields = {field.encode_name for field in msgspec.structs.fields(cls.Options) if field.type is Secret}
+    for key, value in options.items():
+        if key in secret_fields:
+            reference = (
+                configuration.convert(value, configuration.SecretRef, config.path, where)
+                if isinstance(value, dict)
+                else value
+            )
+            if isinstance(reference, str):
+                warnings.append(f'[{where}] {key}: a literal secret in the file; use {{ env = "…" }}.')
+            elif not isinstance(reference, configuration.SecretRef):
+                raise ConfigError(f'{config.path}: [{where}] {key} must be {{ env = "NAME" }}.')
+            options[key] = {"value": configuration.secret(reference, config, f"[{where}] {key}").value}
+    decoded = configuration.convert(options, cls.Options, config.path, where)
+    try:
+        destination = cls(name, decoded, context)
+    except ValueError as error:
+        raise ConfigError(f"{config.path}: [{where}] {error}") from error
+    destination.default_max_age_s = config.pipeline.max_event_age_s
+    return destination
+
+
+def _route(config: Config, name: str, host: PluginHost, destinations: Mapping[str, Destination]) -> Route:
+    table = config.sources[name]
+    where = f"sources.{name}"
+    adapter = host.adapters.get(table.adapter)
+    if adapter is None:
+        known = ", ".join(sorted(host.adapters))
+        raise ConfigError(f"{config.path}: [{where}] adapter '{table.adapter}' is not installed. Known are {known}.")
+    site_name = config.site_of(name)
+    site = config.sites.get(site_name, Site())
+    source = Source(
+        name=name,
+        adapter=table.adapter,
+        site=site_name,
+        destinations=table.destinations,
+        options=configuration.convert(table.options, adapter.Options, config.path, f"{where}.options"),
+        secrets=tuple(configuration.secret(value, config, f"[{where}] secrets") for value in table.secrets),
+        allowed_origins=table.allowed_origins,
+        event_names=table.event_names,
+        default_country=site.default_country,
+    )
+    if adapter.side == "server" and not source.is_server:
+        raise ConfigError(
+            f"{config.path}: [{where}] adapter '{adapter.name}' is signed: give secrets, not allowed_origins."
+        )
+    if adapter.side == "public" and source.is_server:
+        raise ConfigError(
+            f"{config.path}: [{where}] adapter '{adapter.name}' is public: give allowed_origins, not secrets."
+        )
+    problem = adapter.check(source)
+    if problem is not None:
+        raise ConfigError(f"{config.path}: [{where}] {problem}")
+    return Route(
+        source=source,
+        adapter=adapter,
+        destinations=tuple(destinations[destination] for destination in table.destinations),
+        inline=host.is_ours(adapter),
+        id_template=site.event_id,
+        max_bytes=_SERVER_BYTES if source.is_server else _PUBLIC_BYTES,
+    )
+
+
+def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
+    """
+    Open the store that the configuration names.
+
+    Raises:
+        StoreError: It is in use, damaged, or newer than this program.
+    """
+    return SqliteOutbox(
+        config.store_path,
+        clock=clock,
+        linger_s=config.store.linger_ms / 1000,
+        business_key_s=config.pipeline.business_key_s,
+        dead_keep_s=config.pipeline.dead_keep_s,
+    )
+
+
+class Gateway:
+    """
+    One running gateway: store, pipeline, lanes, and the public app's ingress.
+
+    Args:
+        config: Already loaded. ``http`` replaces the network, ``outbox`` the store, for tests.
+        extra_plugins: Plugins that are not installed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        outbox: Outbox | None = None,
+        http: HttpClient | None = None,
+        clock: Clock = time.time,
+        hit_log: HitLog | None = None,
+        extra_plugins: Mapping[str, object] | None = None,
+    ) -> None:
+        self._http = http or Client()
+        self._extra_plugins = extra_plugins
+        self.clock = clock
+        identifiers.load()  # tables that the first hit would otherwise wait for
+        self.parts = assemble(config, self._http, extra_plugins)
+        self.outbox = outbox or open_outbox(config, clock)
+        self.tally = Tally()
+        self.started_at = clock()
+        self.hit_log = hit_log or HitLog()
+        self._guard = Guard(self._count_failure)
+        self._wiring = self._wire(self.parts)
+        self.sender = self._make_sender(self.parts)
+        self.ingress = Ingress(lambda: self._wiring, clock, self.tally, self.hit_log)
+        self._ready: tuple[float, str | None] = (-1e9, None)
+        for warning in self.parts.warnings:
+            _log.warning("config_warning", extra={"warning": warning})
+
+    def _count_failure(self, plugin: str) -> None:
+        self.tally.plugin_failures[(plugin,)] += 1
+
+    def _wire(self, parts: Parts) -> Wiring:
+        table: PipelineTable = parts.config.pipeline
+        pipeline = Pipeline(
+            self.outbox,
+            parts.host.ordered_enrichers(table.enrichers),
+            self._guard,
+            Windows(dedup_s=table.dedup_window_s, business_s=table.business_key_s),
+            self.clock,
+            self._alarm,
+            self._observe,
+            lambda ended: self.sender.settled(ended),
+        )
+        return Wiring(parts.routes, pipeline)
+
+    def _make_sender(self, parts: Parts) -> Sender:
+        observers = list(parts.host.observers.values())
+        retry_life_s = parts.config.pipeline.retry_life_s
+        return Sender(list(parts.destinations.values()), self.outbox, self.clock, retry_life_s, observers, self.tally)
+
+    def _alarm(self, reason: str, message: str, source: str) -> None:
+        self.tally.alarms[(reason, source)] += 1
+        _log.error("alarm", extra={"reason": reason, "detail": message, "source": source})
+
+    def _observe(self, source: Source, reply: Reply) -> None:
+        for outcomes in reply.items:
+            self.tally.admitted(source.name, outcomes)
+
+    @property
+    def switched_off(self) -> set[str]:
+        """Plugins that hung too often."""
+        return self._guard.switched_off
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The current pipeline, for ``explain``."""
+        return self._wiring.pipeline
+
+    async def start(self) -> None:
+        """Start delivering."""
+        self.sender.start()
+
+    async def reload(self, path: Path) -> str | None:
+        """Take the file over; returns why not, and everything stays as it was."""
+        try:
+            config = configuration.load(path)
+            if config.store != self.parts.config.store or config.server.bind != self.parts.config.server.bind:
+                raise ConfigError(f"{path}: [store] and [server] bind change only with a restart.")
+            parts = assemble(config, self._http, self._extra_plugins)
+        except GatewayError as error:
+            _log.error("reload_refused", extra={"detail": str(error)})
+            return str(error)
+        old = self.sender
+        self.parts, self._wiring = parts, self._wire(parts)
+        await old.stop(parts.config.server.graceful_s)
+        self.sender = self._make_sender(parts)
+        self.sender.start()
+        _log.info("reloaded", extra={"file": str(path)})
+        return None
+
+    async def ready(self) -> str | None:
+        """Return why the store cannot be written, None when it can; asked at most once a second."""
+        now = time.monotonic()
+        if now - self._ready[0] >= 1.0:
+            problem: str | None = None
+            try:
+                async with asyncio.timeout(3.0):
+                    await self.outbox.ping()
+            except TimeoutError:
+                problem = "the store does not answer"
+            except GatewayError as error:
+                problem = str(error)
+            self._ready = (now, problem)
+        return self._ready[1]
+
+    async def stop(self) -> None:
+        """Finish what is in flight in bounded time, then release the store."""
+        await self.sender.stop(self.parts.config.server.graceful_s)
+        await self.outbox.close()
+        self._guard.close()
+        with contextlib.suppress(RuntimeError):
+            self.hit_log.flush()
+        if isinstance(self._http, Client):
+            await self._http.close()

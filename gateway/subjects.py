@@ -1,0 +1,53 @@
+"""
+Subjects: the gateway's own keyed hashes of a person, by which an erasure finds everything kept of them.
+
+Independent of destinations, scoped to the site, and the same for a plain value and for its SHA-256.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from gateway import identifiers
+from gateway.event import User
+
+Digest = Callable[..., bytes]
+
+
+@lru_cache(256)
+def site_subjects(digest: Digest, site: str) -> tuple[bytes, ...]:
+    """Return the subject that stands for everything of a site."""
+    return (digest("subject", site, "site"),)
+
+
+def person_subjects(
+    digest: Digest, site: str, user: User, country: str | None, customer_id: str | None = None
+) -> tuple[bytes, ...]:
+    """Return the subjects of a person: e-mail, phone, external id (and the source's own id of a customer)."""
+    found = [digest("subject", site, "email", _email(value)) for value in user.email]
+    country = user.country[0] if user.country else country
+    found += [digest("subject", site, "phone", _phone(value, country)) for value in user.phone]
+    ids = (*user.external_id, customer_id) if customer_id else user.external_id
+    found += [digest("subject", site, "id", _external_id(value)) for value in ids]
+    return tuple(found)
+
+
+def _email(value: str) -> str:
+    try:
+        return identifiers.digest(identifiers.email, value)
+    except identifiers.Unusable:
+        return value
+
+
+@lru_cache(256)  # small: parsing is slow, but raw numbers must not pile up in memory
+def _phone(value: str, country: str | None) -> str:
+    try:
+        return identifiers.digest(identifiers.phone, value, country)
+    except identifiers.Unusable:
+        return value
+
+
+def _external_id(value: str) -> str:
+    try:
+        return identifiers.digest(identifiers.external_id, value)
+    except identifiers.Unusable:
+        return value

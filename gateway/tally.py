@@ -1,0 +1,102 @@
+"""
+Counting: one dictionary for events and one for everything else, exposed to Prometheus and to the status page.
+
+Every label value is bounded: names of events are canonical ones, reasons come from code, never from a payload.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.event import STANDARD_NAMES
+from gateway.outcome import Outcome, Settled
+
+#: Source: Pinterest help page "The Pinterest API for Conversions": later than one hour counts as offline.
+LATE_S = 3_600
+
+
+class Event(NamedTuple):
+    """One row of the table of events."""
+
+    source: str
+    destination: str
+    event: str
+    fate: str
+    reason: str
+
+
+class Tally(Collector):
+    """Counts since start; ``registry`` holds everything that ``/metrics`` shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        #: Fates at admission and ends, by source, destination, event and reason.
+        self.events: Counter[Event] = Counter()
+        #: Answers to hits by (source, status).
+        self.hits: Counter[tuple[str, ...]] = Counter()
+        #: Calls to vendors by (destination, result).
+        self.calls: Counter[tuple[str, ...]] = Counter()
+        #: Failed plugin calls by (plugin,).
+        self.plugin_failures: Counter[tuple[str, ...]] = Counter()
+        #: What an operator must hear of, by (reason, source).
+        self.alarms: Counter[tuple[str, ...]] = Counter()
+        #: Delivered later than an hour after the event, by (destination,).
+        self.late: Counter[tuple[str, ...]] = Counter()
+        #: Offline events that may have arrived twice, by (destination,).
+        self.maybe_twice: Counter[tuple[str, ...]] = Counter()
+        self._lateness = Histogram(
+            "gateway_delivery_lateness_seconds",
+            "From event time to delivery",
+            ["destination"],
+            buckets=(1, 5, 15, 60, 300, 900, LATE_S, 21_600, 86_400),
+            registry=self.registry,
+        )
+
+    def admitted(self, source: str, outcomes: Iterable[Outcome]) -> None:
+        """Count the outcomes of one item of a hit."""
+        for outcome in outcomes:
+            name = outcome.event_name if outcome.destination or outcome.event_name in STANDARD_NAMES else "-"
+            fate = f"test_{outcome.fate}" if outcome.is_test else outcome.fate
+            self.events[Event(source, outcome.destination or "-", name, fate, outcome.reason or "")] += 1
+
+    def settled(self, settled: Settled) -> None:
+        """Count the end of one unit; test events count as such and in nothing else."""
+        end = f"test_{settled.end}" if settled.is_test else settled.end
+        self.events[Event(settled.source, settled.destination, settled.event_name, end, code_of(settled.reason))] += 1
+        if settled.is_test:
+            return
+        if settled.end == "delivered":
+            self._lateness.labels(settled.destination).observe(max(0.0, settled.lateness_s))
+            if settled.lateness_s > LATE_S:
+                self.late[(settled.destination,)] += 1
+        if settled.maybe_twice:
+            self.maybe_twice[(settled.destination,)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the counters in Prometheus' form."""
+        yield _family("gateway_events", "Events by fate", Event._fields, self.events)
+        yield _family("gateway_hits", "Hits by answer", ("source", "status"), self.hits)
+        yield _family("gateway_calls", "Calls to vendors by result", ("destination", "result"), self.calls)
+        yield _family("gateway_plugin_failures", "Plugin calls that failed", ("plugin",), self.plugin_failures)
+        yield _family("gateway_alarms", "What an operator must hear of", ("reason", "source"), self.alarms)
+        yield _family("gateway_late", "Delivered more than an hour after the event", ("destination",), self.late)
+        yield _family(
+            "gateway_maybe_twice", "Offline events that may have arrived twice", ("destination",), self.maybe_twice
+        )
+
+
+def code_of(reason: str | None) -> str:
+    """Return the code of a reason: what stands before a colon; a vendor's wording stays out of labels."""
+    return (reason or "").split(":", 1)[0][:40]
+
+
+def _family(name: str, text: str, labels: Iterable[str], rows: Counter[tuple[str, ...]] | Counter[Event]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=list(labels))
+    for values, count in list(rows.items()):
+        family.add_metric(list(values), count)
+    return family
