@@ -59,11 +59,10 @@ from gateway.interfaces import (
 from gateway.outcome import Settled
 
 __all__ = [
-    "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES",
-    "ActionSource", "Adapter", "Alarm", "Answer", "App", "AudienceSink", "AudienceSource", "Batch", "Client",
-    "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure", "Event", "Group", "Hit", "HttpClient",
-    "Identifiers", "Invalid", "Item", "Key", "NoOptions", "Normalized", "Observer", "Paused", "Purchase", "Refused",
+    "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES", "ActionSource", "Adapter", "Alarm", "Answer",
+    "App", "AudienceSink", "AudienceSource", "Batch", "Client", "Consent", "Content", "Context", "Delivered",
+    "Destination", "Device", "Enricher", "Erasure", "Event", "Group", "Hit", "HttpClient", "Identifiers",
+    "Invalid", "Item", "Key", "NoOptions", "Normalized", "Observer", "Paused", "Purchase", "Refused",
     "Rejected", "Result", "Retry", "SealedEvent", "Secret", "Settled", "Skipped", "Source", "Struct", "Unclear",
-    "Unreachable", "User", "Verdict",
-    "coerce", "hookimpl", "identifiers", "json_body", "verify",
+    "Unreachable", "User", "Verdict", "coerce", "hookimpl", "identifiers", "json_body", "verify",
 ]  # fmt: skip

@@ -294,8 +294,8 @@ def _warnings(config: Config) -> tuple[str, ...]:
     for destination, names in shared.items():
         if len(names) > 1:
             found.append(
-                f"Sources {', '.join(names)} send to '{destination}' without a common site: one purchase told by two of "
-                "them is counted twice unless both use the same event_id. Give them one site if they belong to one shop."
+                f"Sources {', '.join(names)} send to '{destination}' without a common site: one purchase told by two "
+                "of them counts twice unless both use the same event_id. Give them one site if they are one shop's."
             )
     return tuple(found)
 

@@ -171,9 +171,11 @@ class Batch:
             added += mark.digest
         if not added or target.state is None:
             return
+        if target.unit not in self._new:
+            self._event(target)  # its marks with it: SQLite's own concatenation would turn them into text
         target.marks += added
         if target.unit not in self._new:
-            self._connection.execute("UPDATE unit SET marks = marks || ? WHERE id = ?", (added, target.unit))
+            self._connection.execute("UPDATE unit SET marks = ? WHERE id = ?", (target.marks, target.unit))
 
     def _duplicate(self, unit: Unit, sent: Target, live: Sequence[Target]) -> Admission:
         """

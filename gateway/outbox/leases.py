@@ -73,8 +73,11 @@ class Ledger:
         return recovered
 
     def leased(self, lane: Lane) -> int:
-        """Return how many units of the lane are leased."""
-        return sum(len(units) for of, units, _ in list(self._leases.values()) if of == lane)
+        """Return how many units of the lane are leased and not doomed."""
+        held = [units for of, units, _ in list(self._leases.values()) if of == lane]
+        if not self.doomed:
+            return sum(map(len, held))
+        return sum(unit not in self.doomed for units in held for unit in units)
 
     def claim(self, lane: Lane, number: int, limit: int, now: float, lease_s: float) -> tuple[Lease | None, After]:
         """
