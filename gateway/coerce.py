@@ -22,7 +22,8 @@ _EMPTY = frozenset({"", "null", "undefined", "none", "nan", "(not set)", "[objec
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 #: 1 January 2100: a number above it is not in seconds.
 _LAST_SECOND = 4_102_444_800
-_MONEY = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?\Z")
+_MONEY = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?\Z", re.ASCII)
+_TIMESTAMP = re.compile(r"\d{1,20}(?:\.\d{0,9})?\Z", re.ASCII)
 
 
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
@@ -131,9 +132,14 @@ def unix_time(value: Any) -> float | None:
 
     A text without an offset is UTC. None for what is not after 1980.
     """
-    if isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit():
-        return _iso_time(value.strip())
-    number = decimal(value) if not isinstance(value, int) or isinstance(value, bool) else Decimal(value)
+    number: Decimal | None
+    if isinstance(value, str):
+        value = value.strip()
+        if not _TIMESTAMP.match(value):
+            return _iso_time(value)
+        number = Decimal(value)
+    else:
+        number = decimal(value) if not isinstance(value, int) or isinstance(value, bool) else Decimal(value)
     if number is None:
         return None
     seconds = number

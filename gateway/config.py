@@ -206,20 +206,32 @@ def convert(value: Any, table: type[T], path: Path, where: str) -> T:
 
 def _readable(message: str, value: Mapping[str, Any], table: Any) -> str:
     """Turn a validation message into key, problem and remedy, without the value."""
-    fields = (
-        [field.encode_name for field in msgspec.structs.fields(table)] if hasattr(table, "__struct_fields__") else []
-    )
+    place = re.search(r" - at `\$\.?(.*?)`", message)
     unknown = re.search(r"unknown field `(.+?)`", message)
     if unknown:
-        return f"unknown key '{unknown[1]}'{_nearest(unknown[1], fields)}"
+        inside = f" in '{place[1]}'" if place and place[1] else ""
+        return f"unknown key '{unknown[1]}'{inside}{_nearest(unknown[1], _keys_at(table, place[1] if place else ''))}"
     missing = re.search(r"missing required field `(.+?)`", message)
     if missing:
         near = difflib.get_close_matches(missing[1], list(value), 1)
         return f"'{missing[1]}' is missing{f', did you mean it by {near[0]!r}?' if near else '.'}"
-    place = re.search(r" - at `\$\.?(.*?)`", message)
     text = re.sub(r" - at `.*", "", message)
     key = place[1] if place and place[1] else "value"
     return f"'{key}': {text[:1].lower()}{text[1:]}."
+
+
+def _keys_at(table: Any, place: str) -> list[str]:
+    """Return the keys that the Struct at a place such as ``secrets[0]`` may have."""
+    nodes: list[Any] = [msgspec.inspect.type_info(table)]
+    for part in filter(None, place.replace("[", ".[").split(".")):
+        below: list[Any] = []
+        for node in nodes:
+            if part.startswith("["):
+                below.append(getattr(node, "value_type", None) or getattr(node, "item_type", None))
+            else:
+                below += [field.type for field in getattr(node, "fields", ()) if field.encode_name == part]
+        nodes = [one for node in below for one in getattr(node, "types", (node,))]
+    return [field.encode_name for node in nodes for field in getattr(node, "fields", ())]
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -320,6 +332,9 @@ def secret(value: SecretValue, config: Config, where: str, environ: Mapping[str,
             raise ConfigError(
                 f"{config.path}: {where}: the file {value.file} cannot be read ({error.strerror})."
             ) from error
+        except UnicodeDecodeError:
+            # not chained: the error's text shows bytes of the secret
+            raise ConfigError(f"{config.path}: {where}: the file {value.file} is not text in UTF-8.") from None
     else:
         raise ConfigError(f'{config.path}: {where}: write {{ env = "NAME" }} or {{ file = "PATH" }}.')
     if not found:

@@ -141,25 +141,28 @@ class Deadline:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> "Deadline":
-        """Watch the current task."""
-        task = asyncio.current_task()
-        if task is not None:
-            loop = asyncio.get_running_loop()
-            self._waiting[task] = loop.time() + self._seconds
-            if self._timer is None:
-                self._timer = loop.call_later(1.0, self._sweep, loop)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Watch it no longer; a task that was cut off hears why."""
-        task = asyncio.current_task()
+    def start(self) -> asyncio.Task[Any]:
+        """Watch the current task, and return it for :meth:`stop`."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
-            return
+            raise RuntimeError("a body is read in a task")
+        self._waiting[task] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(1.0, self._sweep, loop)
+        return task
+
+    def stop(self, task: asyncio.Task[Any], *, cancelled: bool = False) -> None:
+        """
+        Watch it no longer.
+
+        Raises:
+            Rejected: 408, this is what cancelled it.
+        """
         self._waiting.pop(task, None)
         if task in self._late:
             self._late.discard(task)
-            if kind is asyncio.CancelledError and task.uncancel() == 0:
+            if cancelled and task.uncancel() == 0:
                 raise Rejected("slow_body", f"The body did not arrive in {self._seconds:g} s.", status=408)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -187,18 +190,25 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
         raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
-    with _deadline:
+    cancelled = False
+    task = _deadline.start()
+    try:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Rejected("disconnected", "The sender went away before the body was complete.")
             part: bytes = message.get("body", b"")
-            parts.append(part)
             size += len(part)
             if size > limit:
                 raise _too_large(limit)
+            parts.append(part)
             if not message.get("more_body", False):
                 return part if len(parts) == 1 else b"".join(parts)
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
+    finally:
+        _deadline.stop(task, cancelled=cancelled)
 
 
 def _too_large(limit: int) -> Rejected:
@@ -256,7 +266,9 @@ def _answer(hit: Hit, reply: Reply) -> tuple[int, bytes, list[Header]]:
 
 
 def _body(reply: Reply) -> dict[str, Any]:
-    counts: dict[str, Any] = {fate: reply.count(fate) for fate in FATES}
+    counts: dict[str, Any] = dict.fromkeys(FATES, 0)
+    for fate in reply.fates:
+        counts[fate] += 1
     counts["events"] = [
         _event(outcomes, fate, message)
         for outcomes, fate, message in zip(reply.items, reply.fates, reply.messages, strict=True)
@@ -297,12 +309,18 @@ def _error(code: str, message: str, hint: str) -> bytes:
 
 def _describe(line: dict[str, Any], reply: Reply) -> None:
     line["events"] = len(reply.items)
-    for fate in set(reply.fates):
-        line[fate] = reply.count(fate)
-    line["ids"] = [outcomes[0].event_id for outcomes in reply.items[:_LOGGED_IDS] if outcomes and outcomes[0].event_id]
-    reasons = {outcome.reason for outcomes in reply.items for outcome in outcomes if outcome.reason}
+    ids: list[str] = []
+    reasons: list[str] = []
+    for outcomes, fate in zip(reply.items, reply.fates, strict=True):
+        line[fate] = line.get(fate, 0) + 1
+        for outcome in outcomes:
+            if outcome.reason and outcome.reason not in reasons:
+                reasons.append(outcome.reason)
+        if outcomes and outcomes[0].event_id and len(ids) < _LOGGED_IDS:
+            ids.append(outcomes[0].event_id)
+    line["ids"] = ids
     if reasons:
-        line["reasons"] = sorted(reasons)
+        line["reasons"] = reasons
 
 
 async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:

@@ -111,17 +111,19 @@ class Pipeline:
             Unavailable: Nothing was accepted; the sender should try again.
         """
         drafts = await self.prepare(route, hit)
-        requests = [(draft, entry) for draft in drafts for entry in draft.units]
-        if requests:
-            admissions = await self._outbox.admit([unit for _, (_, unit, _) in requests])
-            for (draft, (event_id, unit, notes)), admission in zip(requests, admissions, strict=True):
-                draft.outcomes.append(_outcome(event_id, unit, notes, admission))
-                for ended in admission.ended:
-                    self._settled(ended)
+        units = [entry[1] for draft in drafts for entry in draft.units]
+        if units:
+            admissions = iter(await self._outbox.admit(units))
+            for draft in drafts:
+                for event_id, unit, notes in draft.units:
+                    admission = next(admissions)
+                    draft.outcomes.append(_outcome(event_id, unit, notes, admission))
+                    for ended in admission.ended:
+                        self._settled(ended)
         reply = Reply(
-            items=tuple(tuple(draft.outcomes) for draft in drafts),
-            fates=tuple(_best(draft.outcomes) for draft in drafts),
-            messages=tuple(draft.message for draft in drafts),
+            items=tuple([tuple(draft.outcomes) for draft in drafts]),
+            fates=tuple([_best(draft.outcomes) for draft in drafts]),
+            messages=tuple([draft.message for draft in drafts]),
         )
         self._observe(hit.source, reply)
         return reply
@@ -327,5 +329,7 @@ def _outcome(event_id: str, unit: Unit, notes: tuple[str, ...], admission: Admis
 
 
 def _best(outcomes: Sequence[Outcome]) -> Fate:
+    if len(outcomes) == 1:
+        return outcomes[0].fate
     found = {outcome.fate for outcome in outcomes}
     return next((fate for fate in FATES if fate in found), "dropped")

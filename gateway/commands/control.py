@@ -7,6 +7,7 @@ meanwhile.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -75,9 +76,11 @@ async def caller(config: Config) -> AsyncIterator[Caller]:
             await control.close()
         return
     # these know the whole program; a command that talks to a server needs none of it
+    from gateway import logs
     from gateway.operator import operator_app
     from gateway.runtime import Gateway
 
+    logs.configure(logging.ERROR)
     gateway = Gateway(config)
     control = Control(app=operator_app(gateway))
     try:

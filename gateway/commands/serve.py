@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import socket
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from gateway import config as configuration
 from gateway import logs
 from gateway.config import Config
+from gateway.errors import ConfigError
 from gateway.hit import Secret
 from gateway.ingress import public_app
 from gateway.operator import operator_app
@@ -52,6 +54,8 @@ def serve(path: Path) -> None:
 
 
 async def _serve(config: Config, path: Path) -> None:
+    if config.server.engine == "uvicorn" and importlib.util.find_spec("uvicorn") is None:
+        raise ConfigError('[server] engine "uvicorn" is not installed: pip install "tag-gateway[uvicorn]".')
     public = tcp_socket(config.server.bind, "server")
     gateway = Gateway(config)
     operator = _operator_socket(config)

@@ -36,12 +36,23 @@ from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
 
 T = TypeVar("T")
-Request = tuple[Sequence[Unit], Join | None, "asyncio.Future[list[Admission]]"]
+Request = tuple[Sequence[Unit], Join | None]
+
+
+class _Commit(asyncio.Future[list[list[Admission]]]):
+    """
+    The result of one group commit, awaited by every request in it.
+
+    A request that is cancelled must not cancel the others': it leaves when the commit is done, milliseconds later.
+    """
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - the signature of a future
+        """Refuse."""
+        return False
+
 
 #: A batch is handed over early when so many units wait for it.
 _FULL = 200
-#: A batch is never larger: the rest waits for the next commit.
-_MOST = 2_000
 #: So many units may wait for a commit before hits are refused with 503.
 _BACKLOG = 20_000
 #: A sender that does not settle in this time has lost its units; longer than any call may take.
@@ -88,7 +99,9 @@ class SqliteOutbox(Outbox):
         self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded)
         self._writer = Writer(self._connection, self._upkeep.run)
         self._pending: list[Request] = []
+        self._next_commit: _Commit | None = None
         self._pending_units = 0
+        self._committing_units = 0
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -122,62 +135,62 @@ class SqliteOutbox(Outbox):
 
     async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
         """Commit the units of one request together with those of others."""
-        if self._closed or self._pending_units > _BACKLOG:
+        if self._closed or self._pending_units + self._committing_units > _BACKLOG:
             raise Unavailable("busy", "More hits are waiting than the store can take.", retry_after_s=2)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Admission]] = loop.create_future()
-        self._pending.append((units, join, future))
+        commit = self._next_commit
+        if commit is None:
+            commit = self._next_commit = _Commit(loop=loop)
+        index = len(self._pending)
+        self._pending.append((units, join))
         self._pending_units += len(units)
-        if not self._busy and self._timer is None:
-            self._timer = loop.call_later(self._linger_s, self._flush, loop)
-        elif not self._busy and self._pending_units >= _FULL:
-            self._flush(loop)
-        return await future
+        if not self._busy:
+            if self._pending_units >= _FULL:
+                self._flush(loop)
+            elif self._timer is None:
+                self._timer = loop.call_later(self._linger_s, self._flush, loop)
+        return (await commit)[index]
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._busy or not self._pending:
+        commit = self._next_commit
+        if self._busy or commit is None:
             return
-        taken, size = 0, 0
-        while taken < len(self._pending) and size < _MOST:
-            size += len(self._pending[taken][0])
-            taken += 1
-        requests, self._pending = self._pending[:taken], self._pending[taken:]
+        requests, self._pending = self._pending, []
+        size, self._pending_units = self._pending_units, 0
+        self._next_commit = None
         self._busy = True
+        self._committing_units = size
 
         def done(result: list[list[Admission]] | None, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(self._committed, loop, requests, result, error)
+            loop.call_soon_threadsafe(self._committed, loop, commit, result, error)
 
         self._writer.hand_over(lambda: self._admit(requests), done)
 
     def _committed(
         self,
         loop: asyncio.AbstractEventLoop,
-        requests: Sequence[Request],
+        commit: _Commit,
         result: list[list[Admission]] | None,
         error: BaseException | None,
     ) -> None:
         self._busy = False
-        self._pending_units -= sum(len(units) for units, _, _ in requests)
-        for index, (_, _, future) in enumerate(requests):
-            if future.cancelled():
-                continue
-            if result is not None:
-                future.set_result(result[index])
-            else:
-                future.set_exception(error or RuntimeError("a commit without a result"))
-        if self._pending:
-            self._flush(loop)
+        self._committing_units = 0
+        if result is not None:
+            commit.set_result(result)
+        else:
+            commit.set_exception(error or RuntimeError("a commit without a result"))
+        self._flush(loop)
         self._notify()
 
     def _admit(self, requests: Sequence[Request]) -> tuple[list[list[Admission]], After]:
-        for lane in {unit.lane for units, _, _ in requests for unit in units}:
+        for lane in {unit.lane for units, _ in requests for unit in units}:
             self._lane_number(lane)
         batch = Batch(self._connection, self._lanes, self._next_unit, self._clock(), self._ledger.units, self._erased)
-        batch.load(units for units, _, _ in requests)
-        result = [[batch.admit(unit, join) for unit in units] for units, join, _ in requests]
+        batch.load(units for units, _ in requests)
+        result = [[batch.admit(unit, join) for unit in units] for units, join in requests]
         batch.flush()
 
         def after() -> None:
@@ -404,7 +417,7 @@ class SqliteOutbox(Outbox):
         if self._closed:
             return
         self._closed = True
-        while self._pending or self._busy:
+        while self._next_commit is not None or self._busy:
             self._flush(asyncio.get_running_loop())
             await asyncio.sleep(0.001)
         await asyncio.to_thread(self._writer.close)

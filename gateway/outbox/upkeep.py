@@ -47,8 +47,11 @@ class Upkeep:
     def run(self, *, force: bool = False) -> None:
         """Do what is due; errors (a full disk) are left for the next time."""
         now = time.monotonic()
+        rows = self._connection.total_changes - self._rows
+        if not force and rows <= _PASSIVE_ROWS and now < self._next_slice:
+            return
         try:
-            self._checkpoint(now, force=force)
+            self._checkpoint(now, rows, force=force)
             if force or now >= self._next_slice:
                 self._next_slice = now + _SLICE_EVERY_S
                 self._expire_marks()
@@ -57,7 +60,7 @@ class Upkeep:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def _checkpoint(self, now: float, *, force: bool) -> None:
+    def _checkpoint(self, now: float, rows: int, *, force: bool) -> None:
         try:
             size = self._wal.stat().st_size
         except FileNotFoundError:
@@ -66,7 +69,7 @@ class Upkeep:
             self._next_truncate = now + _TRUNCATE_EVERY_S
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._rows = self._connection.total_changes
-        elif self._connection.total_changes - self._rows > _PASSIVE_ROWS:
+        elif rows > _PASSIVE_ROWS:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._rows = self._connection.total_changes
 

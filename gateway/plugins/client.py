@@ -6,6 +6,7 @@ is ignored. On a server source only the payload knows the shopper: the connectio
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ from gateway import Client, Context, Device, Enricher, Event, Hit, Struct, coerc
 #: A user agent is cut here before it is parsed: an endless one costs time and says nothing.
 PARSED_LENGTH = 512
 _MAX_FORWARDED = 100
+#: Some load balancers write an address with its port.
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -99,8 +102,9 @@ def forwarded_client(peer: str | None, forwarded: str, trusted: Sequence[Network
 
 
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    ported = _WITH_PORT.fullmatch(address)
     try:
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(address if ported is None else ported[1] or ported[2])
     except ValueError:
         return False
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
