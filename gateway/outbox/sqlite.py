@@ -28,6 +28,7 @@ from gateway.outbox import (
 )
 from gateway.outbox import letters as dead_letters
 from gateway.outbox.admission import Batch
+from gateway.outbox.gathering import Admitted, Gathering, Request
 from gateway.outbox.leases import After, Ledger
 from gateway.outbox.records import DIGEST_SIZE, split
 from gateway.outbox.schema import FileLock, connect, connect_reader, digest_key
@@ -36,25 +37,6 @@ from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
 
 T = TypeVar("T")
-Request = tuple[Sequence[Unit], Join | None]
-
-
-class _Commit(asyncio.Future[list[list[Admission]]]):
-    """
-    The result of one group commit, awaited by every request in it.
-
-    A request that is cancelled must not cancel the others': it leaves when the commit is done, milliseconds later.
-    """
-
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - the signature of a future
-        """Refuse."""
-        return False
-
-
-#: A batch is handed over early when so many units wait for it.
-_FULL = 200
-#: So many units may wait for a commit before hits are refused with 503.
-_BACKLOG = 20_000
 #: A sender that does not settle in this time has lost its units; longer than any call may take.
 LEASE_S = 180.0
 
@@ -83,7 +65,6 @@ class SqliteOutbox(Outbox):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._clock = clock
-        self._linger_s = linger_s
         self._business_key_s = business_key_s
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._lock.acquire()
@@ -98,12 +79,9 @@ class SqliteOutbox(Outbox):
         self.recovered = self._recover()
         self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded)
         self._writer = Writer(self._connection, self._upkeep.run)
-        self._pending: list[Request] = []
-        self._next_commit: _Commit | None = None
-        self._pending_units = 0
-        self._committing_units = 0
-        self._busy = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._gathering = Gathering(
+            lambda requests, done: self._writer.hand_over(lambda: self._admit(requests), done), linger_s, self._notify
+        )
         self._callbacks: list[Callable[[], None]] = []
         self._closed = False
         self._writer.start()
@@ -135,57 +113,11 @@ class SqliteOutbox(Outbox):
 
     async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
         """Commit the units of one request together with those of others."""
-        if self._closed or self._pending_units + self._committing_units > _BACKLOG:
-            raise Unavailable("busy", "More hits are waiting than the store can take.", retry_after_s=2)
-        loop = asyncio.get_running_loop()
-        commit = self._next_commit
-        if commit is None:
-            commit = self._next_commit = _Commit(loop=loop)
-        index = len(self._pending)
-        self._pending.append((units, join))
-        self._pending_units += len(units)
-        if not self._busy:
-            if self._pending_units >= _FULL:
-                self._flush(loop)
-            elif self._timer is None:
-                self._timer = loop.call_later(self._linger_s, self._flush, loop)
-        return (await commit)[index]
+        if self._closed:
+            raise Unavailable("stopping", "The gateway is stopping.")
+        return await self._gathering.add(units, join)
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        commit = self._next_commit
-        if self._busy or commit is None:
-            return
-        requests, self._pending = self._pending, []
-        size, self._pending_units = self._pending_units, 0
-        self._next_commit = None
-        self._busy = True
-        self._committing_units = size
-
-        def done(result: list[list[Admission]] | None, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(self._committed, loop, commit, result, error)
-
-        self._writer.hand_over(lambda: self._admit(requests), done)
-
-    def _committed(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        commit: _Commit,
-        result: list[list[Admission]] | None,
-        error: BaseException | None,
-    ) -> None:
-        self._busy = False
-        self._committing_units = 0
-        if result is not None:
-            commit.set_result(result)
-        else:
-            commit.set_exception(error or RuntimeError("a commit without a result"))
-        self._flush(loop)
-        self._notify()
-
-    def _admit(self, requests: Sequence[Request]) -> tuple[list[list[Admission]], After]:
+    def _admit(self, requests: Sequence[Request]) -> tuple[Admitted, After]:
         for lane in {unit.lane for units, _ in requests for unit in units}:
             self._lane_number(lane)
         batch = Batch(self._connection, self._lanes, self._next_unit, self._clock(), self._ledger.units, self._erased)
@@ -417,9 +349,7 @@ class SqliteOutbox(Outbox):
         if self._closed:
             return
         self._closed = True
-        while self._next_commit is not None or self._busy:
-            self._flush(asyncio.get_running_loop())
-            await asyncio.sleep(0.001)
+        await self._gathering.drain()
         await asyncio.to_thread(self._writer.close)
         self._upkeep.run(force=True)
         self._connection.close()
