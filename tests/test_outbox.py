@@ -30,8 +30,8 @@ class Clock:
 
 def event(event_id: str = "e1", name: str = "checkout", time: float = NOW, **more: Any) -> SealedEvent:
     return SealedEvent(
-        event_id=event_id, event_name=name, event_time=int(time), accepted_at=time, source="api", site="shop", born="server",
-        **more,
+        event_id=event_id, event_name=name, event_time=int(time), accepted_at=time, source="api", site="shop",
+        born="server", **more,
     )  # fmt: skip
 
 

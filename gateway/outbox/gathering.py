@@ -1,8 +1,8 @@
 """
 Gathering: requests that arrive together share a commit.
 
-While a commit is under way the next one fills up; at low load the first request waits ``linger_s`` for company. One future stands
-for a whole commit, so that the loop is woken once for all requests in it.
+While a commit is under way the next one fills up; at low load the first request waits ``linger_s`` for company. One
+future stands for a whole commit, so that the loop is woken once for all requests in it.
 """
 
 import asyncio
