@@ -9,6 +9,7 @@ from gateway.errors import Rejected
 
 MAX_DEPTH = 32
 MAX_KEYS = 500
+_MAX_DIGITS = 1_000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -16,8 +17,9 @@ def json_body(body: bytes) -> Any:
     """
     Decode a JSON body.
 
-    Objects may nest 32 deep and hold 500 keys each. Integers are exact, however long: :func:`gateway.coerce.text` gives
-    their digits. A lone surrogate survives in its own text only, where ``coerce.text`` drops it.
+    Objects may nest 32 deep and hold 500 keys each. Integers are exact: :func:`gateway.coerce.text` gives their digits;
+    endless ones stay text, which no field takes. A lone surrogate survives in its own text only, where ``coerce.text``
+    drops it.
 
     Raises:
         Rejected: ``malformed_json`` or ``too_complex``, 400.
@@ -43,9 +45,14 @@ def json_body(body: bytes) -> Any:
 def _second_opinion(body: bytes) -> Any:
     """Read what a strict decoder refuses but browsers write: lone surrogates, numbers out of range."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError):
         _malformed()
+
+
+def _integer(digits: str) -> int | str:
+    # no field has so many digits, and turning them into a number would cost more than the rest of the body
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
 def _refuse_constant(_name: str) -> NoReturn:

@@ -26,11 +26,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
-class Table(Struct, frozen=True, forbid_unknown_fields=True):
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
 
-class SecretRef(Table, frozen=True):
+class SecretRef(Table, frozen=True, kw_only=True):
     """Where a secret is: exactly one of the two."""
 
     env: str | None = None
@@ -40,7 +40,7 @@ class SecretRef(Table, frozen=True):
 SecretValue = SecretRef | str
 
 
-class Server(Table, frozen=True):
+class Server(Table, frozen=True, kw_only=True):
     """``[server]``: the public listener."""
 
     bind: str = "127.0.0.1:8000"
@@ -49,7 +49,7 @@ class Server(Table, frozen=True):
     graceful_s: float = 10.0
 
 
-class Operator(Table, frozen=True):
+class Operator(Table, frozen=True, kw_only=True):
     """
     ``[operator]``: pages, API and metrics, never on the public listener. Without a password it is not served on TCP.
     """
@@ -59,14 +59,14 @@ class Operator(Table, frozen=True):
     viewer_password: SecretValue | None = None
 
 
-class Store(Table, frozen=True):
+class Store(Table, frozen=True, kw_only=True):
     """``[store]``: ``linger_ms`` is how long a hit waits for others to share its commit."""
 
     url: str = "sqlite:///var/gateway.db"
     linger_ms: float = 1.0
 
 
-class Pipeline(Table, frozen=True):
+class Pipeline(Table, frozen=True, kw_only=True):
     """``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order."""
 
     dedup_window_s: int = 172_800
@@ -77,7 +77,7 @@ class Pipeline(Table, frozen=True):
     enrichers: tuple[str, ...] = ()
 
 
-class Site(Table, frozen=True):
+class Site(Table, frozen=True, kw_only=True):
     """``[sites.NAME]``: what sources of one shop share. ``event_id`` is the template of ids derived from an order."""
 
     hold_s: float = 30.0
@@ -86,7 +86,7 @@ class Site(Table, frozen=True):
     event_id: str = "{site}-{order_id}"
 
 
-class SourceTable(Table, frozen=True):
+class SourceTable(Table, frozen=True, kw_only=True):
     """``[sources.NAME]``."""
 
     adapter: str
@@ -98,7 +98,7 @@ class SourceTable(Table, frozen=True):
     event_names: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Config(Struct, frozen=True):
+class Config(Struct, frozen=True, kw_only=True):
     """
     The whole file, decoded; ``destinations`` and ``plugins`` stay plain until their plugins decode them.
 

@@ -35,7 +35,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """The base of every public record: frozen, closed, keyword-only, with defaults."""
 
 
-class User(Struct, frozen=True):
+class User(Struct, frozen=True, kw_only=True):
     """
     Raw identifiers of one person, each a tuple of texts, plain or already hashed (64 hex digits).
 
@@ -60,14 +60,14 @@ class User(Struct, frozen=True):
         return f"User({', '.join(name for name in self.__struct_fields__ if getattr(self, name))})"
 
 
-class Client(Struct, frozen=True):
+class Client(Struct, frozen=True, kw_only=True):
     """The shopper's address and browser, as far as known: ``ip`` textual v4 or v6, ``user_agent`` unparsed."""
 
     ip: str | None = None
     user_agent: str | None = None
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, kw_only=True):
     """One product of an event; ``price`` is per unit, before any discount."""
 
     id: str | None = None
@@ -78,7 +78,7 @@ class Item(Struct, frozen=True):
     category: str | None = None
 
 
-class Purchase(Struct, frozen=True):
+class Purchase(Struct, frozen=True, kw_only=True):
     """
     Money and goods.
 
@@ -95,7 +95,7 @@ class Purchase(Struct, frozen=True):
     predicted_ltv: Decimal | None = None
 
 
-class Content(Struct, frozen=True):
+class Content(Struct, frozen=True, kw_only=True):
     """The page or product that an event is about."""
 
     name: str | None = None
@@ -103,7 +103,7 @@ class Content(Struct, frozen=True):
     brand: str | None = None
 
 
-class App(Struct, frozen=True):
+class App(Struct, frozen=True, kw_only=True):
     """The app of an ``app_*`` event; ``install_time`` in Unix seconds, window sizes in pixels."""
 
     id: str | None = None
@@ -117,7 +117,7 @@ class App(Struct, frozen=True):
     window_width: int | None = None
 
 
-class Device(Struct, frozen=True):
+class Device(Struct, frozen=True, kw_only=True):
     """
     The device, told by the source or read from the user agent.
 
@@ -151,7 +151,7 @@ class Device(Struct, frozen=True):
     external_storage_free_space: int | None = None
 
 
-class Consent(Struct, frozen=True):
+class Consent(Struct, frozen=True, kw_only=True):
     """
     What the person chose, as far as the source says: None is silence, never a choice.
 
@@ -169,7 +169,7 @@ class Consent(Struct, frozen=True):
     gpp_sid: str | None = None
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, kw_only=True):
     """A business key of an event: ``kind`` is ``order`` or ``checkout`` (or a plugin's own), scoped to the site."""
 
     kind: str
@@ -185,7 +185,7 @@ _NO_DEVICE = Device()
 _NO_CONSENT = Consent()
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, kw_only=True):
     """
     One conversion event as a source told it.
 
@@ -240,7 +240,7 @@ class Event(Struct, frozen=True):
     extra: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Skipped(Struct, frozen=True):
+class Skipped(Struct, frozen=True, kw_only=True):
     """
     Acknowledged, but nothing to send: ``dropped(reason)``.
 
@@ -253,7 +253,7 @@ class Skipped(Struct, frozen=True):
     event_id: str | None = None
 
 
-class Invalid(Struct, frozen=True):
+class Invalid(Struct, frozen=True, kw_only=True):
     """
     One item of an array that cannot be read: ``rejected(reason)``; ``field`` and ``message`` say where and what to do.
     """
@@ -264,7 +264,7 @@ class Invalid(Struct, frozen=True):
     event_id: str | None = None
 
 
-class Erasure(Struct, frozen=True):
+class Erasure(Struct, frozen=True, kw_only=True):
     """
     A person's or a site's request, told by a source's compliance message.
 
@@ -280,7 +280,7 @@ class Erasure(Struct, frozen=True):
     source_name: str = ""
 
 
-class Alarm(Struct, frozen=True):
+class Alarm(Struct, frozen=True, kw_only=True):
     """Something an operator must hear of (an app was uninstalled); counted, logged loudly, and changes nothing else."""
 
     reason: str
@@ -291,7 +291,7 @@ class Alarm(Struct, frozen=True):
 Normalized = Event | Skipped | Invalid | Erasure | Alarm
 
 
-class SealedEvent(Struct, frozen=True):
+class SealedEvent(Struct, frozen=True, kw_only=True):
     """
     The event as one destination will get it, safe to write: identifiers are hashes, everything else is typed.
 

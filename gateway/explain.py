@@ -20,14 +20,14 @@ from gateway.pipeline import Pipeline, Route
 _SHOWN_HASH = 6
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, kw_only=True):
     """One step: its name and what there was after it, identifiers masked."""
 
     name: str
     detail: Any
 
 
-class Explanation(Struct, frozen=True):
+class Explanation(Struct, frozen=True, kw_only=True):
     """All steps, the would-be payloads by destination, and the outcome of each event."""
 
     steps: tuple[Step, ...]

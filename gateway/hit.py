@@ -10,7 +10,7 @@ from gateway.errors import Rejected
 from gateway.event import Struct
 
 
-class Secret(Struct, frozen=True):
+class Secret(Struct, frozen=True, kw_only=True):
     """A secret value that hides itself; compare with :func:`gateway.verify.matches`."""
 
     value: str
@@ -22,7 +22,7 @@ class Secret(Struct, frozen=True):
     __str__ = __repr__
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, kw_only=True):
     """
     One configured source: ``[sources.NAME]``.
 
@@ -47,7 +47,7 @@ class Source(Struct, frozen=True):
         return bool(self.secrets)
 
 
-class Hit(Struct, frozen=True):
+class Hit(Struct, frozen=True, kw_only=True):
     """
     One received request.
 

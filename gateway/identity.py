@@ -10,6 +10,7 @@ mark.
 import hashlib
 import secrets
 from collections.abc import Callable
+from decimal import Decimal
 
 from gateway.event import Event, Struct
 from gateway.outbox import Mark
@@ -18,7 +19,7 @@ from gateway.outbox import Mark
 CLAMP_S = 300
 
 
-class Identity(Struct, frozen=True):
+class Identity(Struct, frozen=True, kw_only=True):
     """``is_keyless``: the id is random and marks nothing."""
 
     event_id: str
@@ -40,12 +41,17 @@ def identify(event: Event, site: str, template: str) -> Identity:
 
 
 def _hashed(event: Event, site: str) -> str:
-    goods = [f"{item.id}x{item.quantity}@{item.price}" for item in event.purchase.items]
+    goods = [f"{item.id}x{item.quantity}@{_plain(item.price)}" for item in event.purchase.items]
     parts = (
         site, _who(event), event.source_name or event.name, repr(event.time), event.source_url or "",
-        *goods, *event.purchase.content_ids, str(event.purchase.value), event.search_string or "",
+        *goods, *event.purchase.content_ids, _plain(event.purchase.value), event.search_string or "",
     )  # fmt: skip
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _plain(number: Decimal | None) -> str:
+    """Return a number's one form: 1.10 and 1.1 are the same value."""
+    return "" if number is None else format(number.normalize(), "f") if number else "0"
 
 
 def _who(event: Event) -> str:
@@ -56,7 +62,7 @@ def _who(event: Event) -> str:
     return person[0] if person else f"{event.client.ip} {event.client.user_agent}"
 
 
-class Windows(Struct, frozen=True):
+class Windows(Struct, frozen=True, kw_only=True):
     """How long marks live, in seconds."""
 
     dedup_s: int

@@ -324,8 +324,9 @@ def _describe(line: dict[str, Any], reply: Reply) -> None:
 
 
 async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    if status != 204:  # which has no content, and so no length: RFC 9110, 8.6
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -6,8 +6,9 @@ Every class declares ``api = 1``: a later, incompatible interface would refuse i
 """
 
 import builtins
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ from gateway.outcome import Settled
 API = 1
 
 
-class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class NoOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of a plugin that has none: any key is an error."""
 
 
@@ -45,7 +46,7 @@ class HttpClient(Protocol):
         ...
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, kw_only=True):
     """What came back of one outgoing request; header names in lower case."""
 
     status: int
@@ -66,7 +67,7 @@ class Unreachable(Exception):
         self.sent = sent
 
 
-class Context(Struct, frozen=True):
+class Context(Struct, frozen=True, kw_only=True):
     """
     What every hook gets.
 
@@ -76,6 +77,7 @@ class Context(Struct, frozen=True):
 
     http: Any = None  # HttpClient; a Protocol cannot be a Struct field type
     trusted_proxies: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
     options: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
 
@@ -148,7 +150,7 @@ class Enricher(ABC):
         """
 
 
-class Identifiers(Struct, frozen=True):
+class Identifiers(Struct, frozen=True, kw_only=True):
     """
     Hashed identifiers under the destination's own field names, and what was dropped and why (``email: not_an_email``).
     """
@@ -157,19 +159,19 @@ class Identifiers(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class Delivered(Struct, frozen=True):
+class Delivered(Struct, frozen=True, kw_only=True):
     """The vendor took the event; ``warning`` is its own wording."""
 
     warning: str | None = None
 
 
-class Refused(Struct, frozen=True):
+class Refused(Struct, frozen=True, kw_only=True):
     """The vendor will never take this event: ``dead(reason)``."""
 
     reason: str
 
 
-class Retry(Struct, frozen=True):
+class Retry(Struct, frozen=True, kw_only=True):
     """
     The same event may succeed later.
 
@@ -182,13 +184,13 @@ class Retry(Struct, frozen=True):
     ambiguous: bool = False
 
 
-class Unclear(Struct, frozen=True):
+class Unclear(Struct, frozen=True, kw_only=True):
     """The whole batch was refused without saying which event is at fault: the lane bisects."""
 
     reason: str
 
 
-class Paused(Struct, frozen=True):
+class Paused(Struct, frozen=True, kw_only=True):
     """Nothing can be delivered until an operator mends something (a token): everything is kept, the lane probes."""
 
     reason: str
@@ -198,7 +200,7 @@ Result = Delivered | Refused | Retry
 Verdict = Sequence[Result] | Retry | Unclear | Paused
 
 
-class Batch(Struct, frozen=True):
+class Batch(Struct, frozen=True, kw_only=True):
     """Up to ``batch_size`` sealed events of one kind: all live or all test, all offline or none."""
 
     events: tuple[SealedEvent, ...]
@@ -269,7 +271,7 @@ class Observer(ABC):
         """Hear of one ended unit, on the event loop, after its outcome was committed."""
 
 
-class Group(Struct, frozen=True):
+class Group(Struct, frozen=True, kw_only=True):
     """A list or segment at a source, or an audience at a sink."""
 
     id: str

@@ -66,7 +66,9 @@ class Guard:
             raise Unavailable("plugin_failed", "All threads for plugins are taken by calls that do not return.")
         self._running += 1
         future = self._pool.submit(call)
-        future.add_done_callback(lambda _: self._returned())
+        loop = asyncio.get_running_loop()
+        # the counter belongs to the loop's thread; the loop may be gone when a hung call returns at last
+        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._returned))
         try:
             result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._deadline_s)
         except TimeoutError as error:

@@ -6,6 +6,7 @@ come in ``extra``.
 """
 
 import asyncio
+import json
 import logging
 import sys
 import time
@@ -37,7 +38,20 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             line["at"] = _place(record.exc_info[2])
-        return msgspec.json.encode(line, enc_hook=str).decode("utf-8", "replace")
+        return encoded(line)
+
+
+#: Line separators that JSON leaves as they are and that some readers split lines at.
+_SEPARATORS = str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"})
+
+
+def encoded(line: Mapping[str, Any]) -> str:
+    """Return one JSON object on exactly one line, whatever its texts hold."""
+    try:
+        text = msgspec.json.encode(line, enc_hook=str).decode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return json.dumps(line, default=str)
+    return text if text.isascii() else text.translate(_SEPARATORS)
 
 
 def _place(trace: Any) -> str:
@@ -70,8 +84,7 @@ class HitLog:
     def __init__(self, stream: IO[str] | None = None, *, enabled: bool = True) -> None:
         self._stream = stream or sys.stderr
         self._enabled = enabled
-        self._lines: list[bytes] = []
-        self._encoder = msgspec.json.Encoder()
+        self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
 
@@ -86,7 +99,7 @@ class HitLog:
         line = {"time": f"{self._stamp}.{int(now * 1000) % 1000:03d}Z", "level": "info", "event": "hit", **fields}
         if not self._lines:
             asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
-        self._lines.append(self._encoder.encode(line))
+        self._lines.append(encoded(line))
         if len(self._lines) >= _FLUSH_LINES:
             self.flush()
 
@@ -94,5 +107,5 @@ class HitLog:
         """Write what is waiting."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._stream.write(b"\n".join(lines).decode() + "\n")
+            self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()

@@ -19,7 +19,7 @@ End = Literal["delivered", "dead", "dropped", "merged"]
 FATES: tuple[Fate, ...] = ("accepted", "merged", "duplicate", "dropped", "rejected")
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, kw_only=True):
     """
     The fate of one event at one destination, or of one item without a destination.
 
@@ -38,7 +38,7 @@ class Outcome(Struct, frozen=True):
     is_test: bool = False
 
 
-class Settled(Struct, frozen=True):
+class Settled(Struct, frozen=True, kw_only=True):
     """The end of one unit, as observers, metrics and the log see it; ``lateness_s`` is event time to delivery."""
 
     unit: str

@@ -26,7 +26,7 @@ from gateway.subjects import person_subjects, site_subjects
 Trace = Callable[[str, Any], None]
 
 
-class Route(Struct, frozen=True):
+class Route(Struct, frozen=True, kw_only=True):
     """A source, wired: its adapter, its destinations in order, its site's rules. ``inline``: the adapter is ours."""
 
     source: Source
@@ -37,7 +37,7 @@ class Route(Struct, frozen=True):
     max_bytes: int = 1_048_576
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, kw_only=True):
     """
     The answer to one hit.
 
@@ -173,9 +173,12 @@ class Pipeline:
             if act:
                 self._alarm(item.reason, item.message, route.source.name)
             return Draft(Outcome(fate="accepted", event_name=item.source_name, reason=item.reason))
-        if isinstance(item, Erasure) and act:
+        if isinstance(item, Event):
+            raise TypeError("an event is not aside")
+        if act:
             await self._erase(route, item)
-        return Draft(Outcome(fate="accepted", event_name=getattr(item, "source_name", ""), reason="erasure"))
+        reason = "export" if item.scope == "export" else "erasure"
+        return Draft(Outcome(fate="accepted", event_name=item.source_name, reason=reason))
 
     async def _erase(self, route: Route, erasure: Erasure) -> None:
         site = route.source.site

@@ -24,7 +24,7 @@ T = TypeVar("T")
 OURS = "tag-gateway"
 
 
-class Loaded(Struct, frozen=True, omit_defaults=False):
+class Loaded(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """One plugin, for ``tag-gateway plugins``: ``provides`` are lines such as ``adapter shopify``."""
 
     name: str
@@ -50,7 +50,8 @@ class PluginHost:
         self, context: Context, disabled: Sequence[str] = (), extra: Mapping[str, object] | None = None
     ) -> None:
         self._context = context
-        self._disabled = {*disabled, *filter(None, os.environ.get("TAG_GATEWAY_DISABLE_PLUGINS", "").split(","))}
+        from_environment = os.environ.get("TAG_GATEWAY_DISABLE_PLUGINS", "").split(",")
+        self._disabled = {*disabled, *(name.strip() for name in from_environment if name.strip())}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._found: dict[str, Loaded] = {}
@@ -89,7 +90,7 @@ class PluginHost:
         try:
             plugin = entry.load()
         except Exception as error:  # a stranger's import may fail in any way
-            why = f"{type(error).__name__}: {error}"
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise PluginError(
                 f"Plugin '{entry.name}' ({_of(about)}) cannot be loaded: {why}. {_remedy(entry.name)}"
             ) from error
@@ -100,9 +101,7 @@ class PluginHost:
         try:
             self._manager.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(
-                f"Plugin '{name}' ({_of(about)}) cannot be registered: {error}. {_remedy(name)}"
-            ) from error
+            raise self._error(name, f"it cannot be registered: {' '.join(str(error).split())}") from error
 
     def _check_hooks(self) -> None:
         """Refuse a misspelt hook, which pluggy by itself ignores."""
@@ -115,8 +114,13 @@ class PluginHost:
                         f"Plugin '{name}' ({_of(self._found[name])}) has an unknown hook '{attribute}'. "
                         f"Valid are {', '.join(sorted(known))}. {_remedy(name)}"
                     )
-            if not any(attribute in known for attribute in dir(plugin)):
-                raise self._error(name, "it has no hook: mark its functions with @hookimpl")
+            named = [attribute for attribute in dir(plugin) if attribute in known]
+            marked = [
+                attribute for attribute in named if hasattr(getattr(plugin, attribute), f"{hookspecs.PROJECT}_impl")
+            ]
+            if not marked or marked != named:
+                missing = ", ".join(sorted(set(named) - set(marked))) or "its functions"
+                raise self._error(name, f"it has no hook, or an unmarked one: mark {missing} with @hookimpl")
 
     def _collect(self, hook: str) -> list[tuple[str, Any]]:
         """Call one hook of every plugin, each on its own, so that an exception has a name."""
@@ -127,7 +131,8 @@ class PluginHost:
                 arguments = {"context": self._context} if "context" in implementation.argnames else {}
                 result = list(implementation.function(**arguments))
             except Exception as error:  # a stranger's hook may fail in any way
-                raise self._error(name, f"{hook} failed: {type(error).__name__}: {error}") from error
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise self._error(name, f"{hook} failed: {why}") from error
             collected += [(name, item) for item in result]
         return collected
 

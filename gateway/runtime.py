@@ -40,7 +40,7 @@ _PUBLIC_BYTES = 1 << 20
 Clock = Callable[[], float]
 
 
-class Parts(Struct, frozen=True):
+class Parts(Struct, frozen=True, kw_only=True):
     """What a configuration means: plugins, destinations by name, routes by source."""
 
     config: Config
@@ -50,7 +50,12 @@ class Parts(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-def assemble(config: Config, http: HttpClient | None, extra_plugins: Mapping[str, object] | None = None) -> Parts:
+def assemble(
+    config: Config,
+    http: HttpClient | None,
+    extra_plugins: Mapping[str, object] | None = None,
+    clock: Clock = time.time,
+) -> Parts:
     """
     Put plugins and configuration together without starting anything.
 
@@ -58,7 +63,7 @@ def assemble(config: Config, http: HttpClient | None, extra_plugins: Mapping[str
         ConfigError: The file names something that no plugin provides, or options that a plugin does not take.
         PluginError: A plugin cannot be used.
     """
-    context = Context(http=http, trusted_proxies=config.server.trusted_proxies, options=config.plugins)
+    context = Context(http=http, trusted_proxies=config.server.trusted_proxies, clock=clock, options=config.plugins)
     host = PluginHost(context, config.disabled_plugins, extra_plugins)
     _check_plugin_tables(config, host)
     warnings = list(config.warnings)
@@ -193,7 +198,7 @@ class Gateway:
         self._extra_plugins = extra_plugins
         self.clock = clock
         identifiers.load()  # tables that the first hit would otherwise wait for
-        self.parts = assemble(config, self._http, extra_plugins)
+        self.parts = assemble(config, self._http, extra_plugins, clock)
         self.outbox = outbox or open_outbox(config, clock)
         self.tally = Tally()
         self.started_at = clock()
@@ -256,7 +261,7 @@ class Gateway:
             config = configuration.load(path)
             if config.store != self.parts.config.store or config.server.bind != self.parts.config.server.bind:
                 raise ConfigError(f"{path}: [store] and [server] bind change only with a restart.")
-            parts = assemble(config, self._http, self._extra_plugins)
+            parts = assemble(config, self._http, self._extra_plugins, self.clock)
         except GatewayError as error:
             _log.error("reload_refused", extra={"detail": str(error)})
             return str(error)
@@ -283,9 +288,13 @@ class Gateway:
             self._ready = (now, problem)
         return self._ready[1]
 
+    async def stop_sending(self) -> None:
+        """Claim no more, and finish the calls under way in bounded time; harmless twice."""
+        await self.sender.stop(self.parts.config.server.graceful_s)
+
     async def stop(self) -> None:
         """Finish what is in flight in bounded time, then release the store."""
-        await self.sender.stop(self.parts.config.server.graceful_s)
+        await self.stop_sending()
         await self.outbox.close()
         self._guard.close()
         with contextlib.suppress(RuntimeError):

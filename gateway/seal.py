@@ -6,13 +6,17 @@ sure that nothing but hashes is left where identifiers stand.
 """
 
 import re
+from typing import TypeVar
+
+from msgspec import structs
 
 from gateway.errors import Unavailable
-from gateway.event import Content, Event, SealedEvent
+from gateway.event import App, Content, Device, Event, Item, SealedEvent
 from gateway.identity import Identity
 from gateway.interfaces import Identifiers
-from gateway.urls import is_email_like, strip_personal
+from gateway.urls import is_personal, strip_personal
 
+Record = TypeVar("Record", App, Device)
 _HASHES = re.compile(r"(?:[0-9a-f]{64})+")
 
 
@@ -57,11 +61,19 @@ def seal(event: Event, facts: Facts, name: str, identifiers: Identifiers, destin
             f"The destination '{destination}' returned an identifier that is not hashed; nothing was accepted.",
         )
     notes = (*facts.notes, *identifiers.notes) if identifiers.notes else facts.notes
-    search, content = event.search_string, event.content
-    if search is not None and is_email_like(search):
-        search, notes = None, (*notes, "search_string: personal")
-    if content.name is not None and is_email_like(content.name):
-        content, notes = Content(category=content.category, brand=content.brand), (*notes, "content_name: personal")
+    texts = _Texts(notes)
+    content, purchase = event.content, event.purchase
+    search = texts.clean(event.search_string, "search_string")
+    if content.name or content.category or content.brand:
+        content = Content(
+            name=texts.clean(content.name, "content_name"),
+            category=texts.clean(content.category, "content_category"),
+            brand=texts.clean(content.brand, "content_brand"),
+        )
+    if any(map(texts.in_item, purchase.items)):
+        purchase = structs.replace(purchase, items=tuple(map(texts.clean_item, purchase.items)))
+    partner_id = texts.clean(event.partner_id, "partner_id")
+    app, device = texts.clean_record(event.app, "app"), texts.clean_record(event.device, "device")
     return SealedEvent(
         event_id=facts.identity.event_id,
         event_name=name,
@@ -76,17 +88,58 @@ def seal(event: Event, facts: Facts, name: str, identifiers: Identifiers, destin
         user=identifiers.fields,
         client=event.client,
         click_ids=event.click_ids,
-        purchase=event.purchase,
+        purchase=purchase,
         content=content,
         search_string=search,
-        app=event.app,
-        device=event.device,
+        app=app,
+        device=device,
         limited_data=event.limited_data is True,
         opt_out=event.opt_out,
-        partner_id=event.partner_id,
+        partner_id=partner_id,
         language=event.language,
         tag=event.tag,
         test=event.test,
-        notes=notes,
+        notes=texts.notes,
         extra=event.extra,
     )
+
+
+class _Texts:
+    """Free texts of one event: one that holds an e-mail address or phone number is left out, with a note."""
+
+    __slots__ = ("notes",)
+
+    def __init__(self, notes: tuple[str, ...]) -> None:
+        self.notes = notes
+
+    def clean(self, text: str | None, field: str) -> str | None:
+        """Return the text unless it is personal."""
+        if text is None or not is_personal(text):
+            return text
+        self.notes = (*self.notes, f"{field}: personal")
+        return None
+
+    def clean_record(self, record: Record, name: str) -> Record:
+        """Return an app or device without its personal texts."""
+        found = [text for text in structs.astuple(record) if type(text) is str and is_personal(text)]
+        if not found:
+            return record
+        personal: list[str] = [field for field in record.__struct_fields__ if getattr(record, field) in found]
+        self.notes = (*self.notes, *[f"{name}.{field}: personal" for field in personal])
+        return structs.replace(record, **dict.fromkeys(personal))
+
+    def in_item(self, item: Item) -> bool:
+        """Whether any text of an item is."""
+        texts = (item.id, item.name, item.brand, item.category)
+        return any(text is not None and is_personal(text) for text in texts)
+
+    def clean_item(self, item: Item) -> Item:
+        """Return the item without its personal texts."""
+        return Item(
+            id=self.clean(item.id, "items.id"),
+            name=self.clean(item.name, "items.name"),
+            price=item.price,
+            quantity=item.quantity,
+            brand=self.clean(item.brand, "items.brand"),
+            category=self.clean(item.category, "items.category"),
+        )

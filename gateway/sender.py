@@ -35,7 +35,7 @@ _PROBE_EVENTS = 1
 _LEASE_MARGIN_S = 60.0
 
 
-class LaneState(Struct, frozen=True, omit_defaults=False):
+class LaneState(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What a lane is doing; ``until`` is when it tries again (Unix s)."""
 
     destination: str
@@ -102,20 +102,32 @@ class DestinationLane:
         self._changed.set()
 
     async def run(self) -> None:
-        """Deliver until :meth:`stop`."""
+        """Deliver until :meth:`stop_claiming`."""
         while not self._stopping:
             self._changed.clear()
-            if not self._has_work() or self._is_full():
-                await self._pause(None)
-            elif (blocked := self._blocked_until - self._clock()) > 0:
-                await self._pause(blocked, wake=False)
-            elif not await self._claim():
-                await self._pause(await self._until_due())
+            try:
+                await self._step()
+            except Unavailable:  # the store cannot be written now; what waits is not lost
+                await self._pause(1.0)
 
-    async def stop(self, timeout_s: float) -> None:
-        """Claim no more, wait for the calls under way; what is cut off is attempted again at the next start."""
+    async def _step(self) -> None:
+        if not self._has_work() or self._is_full():
+            await self._pause(None)
+        elif (blocked := self._blocked_until - self._clock()) > 0:
+            await self._pause(blocked, wake=False)
+        elif not await self._claim():
+            await self._pause(await self._until_due())
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
+    def stop_claiming(self) -> None:
+        """Let :meth:`run` end."""
         self._stopping = True
         self._changed.set()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for the calls under way; what is cut off is attempted again at the next start."""
         if self._calls:
             _, late = await asyncio.wait(self._calls, timeout=timeout_s)
             for call in late:
@@ -157,12 +169,13 @@ class DestinationLane:
             lane = Lane(destination=self._destination.name, kind=kind)
             if self._stopping or self._is_full() or self._outbox.waiting(lane) <= 0:
                 continue
-            try:
-                lease = await self._outbox.claim(lane, limit, self._clock())
-            except Unavailable:
-                return False
-            if lease is not None:
-                found = True
+            lease = await self._outbox.claim(lane, limit, self._clock())
+            if lease is None:
+                continue
+            found = True
+            if self._is_stopping():  # by now: the claim took its time
+                await self._outbox.settle(lease, [])
+            else:
                 call = asyncio.create_task(self._deliver(lease), name=f"deliver-{self._destination.name}")
                 self._calls.add(call)
                 call.add_done_callback(self._finished)
@@ -236,7 +249,9 @@ class DestinationLane:
     async def _bisect(self, lease: Lease, units: Sequence[Claimed], verdict: Unclear) -> list[Settlement]:
         """Find the event at fault; offline events are not sent again, the vendor could not tell the copies apart."""
         if lease.lane.kind == "offline":
-            return [Settlement(unit=unit.unit, end="dead", reason=f"unclear: {verdict.reason}") for unit in units]
+            reason = f"unclear: {verdict.reason}"
+            # some of them may have been processed: who replays them must know
+            return [Settlement(unit=unit.unit, end="dead", reason=reason, ambiguous=True) for unit in units]
         if len(units) == 1:
             return [Settlement(unit=units[0].unit, end="dead", reason=verdict.reason)]
         if self._clock() > lease.deadline - _LEASE_MARGIN_S or self._failures or self._paused:
@@ -340,7 +355,7 @@ class Sender:
             for destination in destinations
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        outbox.subscribe(self.poke)
+        self._forget = outbox.subscribe(self.poke)
 
     def start(self) -> None:
         """Start a task for each lane."""
@@ -362,8 +377,16 @@ class Sender:
                 _log.error("plugin_failed", extra={"plugin": observer.name, "error": type(error).__name__})
 
     async def stop(self, timeout_s: float) -> None:
-        """Stop all lanes together."""
-        await asyncio.gather(*(lane.stop(timeout_s) for lane in self.lanes))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop all lanes together: first no more claims, then no more calls."""
+        for lane in self.lanes:
+            lane.stop_claiming()
+        self._forget()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        if self._tasks:
+            # a claim under way is given back: cancelled, its units would count as attempted
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(lane.finish(max(0.0, deadline - loop.time())) for lane in self.lanes))

@@ -65,7 +65,9 @@ _PERSONAL = frozenset(
     ]
 )
 _EMAIL = re.compile(r"[^\s@/?&=,;:]{1,64}@[^\s@/?&=,;:]{1,190}\.[^\s@/?&=,;:.]{2,}")
-_PHONE = re.compile(r"\+\d[\d\s().-]{7,}\d\Z")
+#: An international number: "+" and eight digits or more. A "+" in a query stands for a space or, sent carelessly, for
+#: itself.
+_PHONE = re.compile(r"(?:\+|%2[Bb])\d(?:[\s().+-]?\d){7,}")
 
 
 def is_email_like(text: str) -> bool:
@@ -75,15 +77,23 @@ def is_email_like(text: str) -> bool:
     return _EMAIL.search(text if "@" in text else unquote_plus(text)) is not None
 
 
+def is_personal(text: str) -> bool:
+    """Whether a free text holds an e-mail address or an international phone number."""
+    if "+" in text or "%2" in text:
+        return _PHONE.search(text) is not None or is_email_like(text)
+    return is_email_like(text)
+
+
 def strip_personal(url: str) -> str:
     """
-    Remove user info, the fragment, query parameters with personal names or values, and e-mail addresses in the path.
+    Remove user info, the fragment, query parameters with personal names or values, and addresses and numbers in the
+    path.
 
     The click id parameter ``epik`` and campaign parameters stay; a URL that cannot be read loses its query.
     """
     base, hash_sign, _ = url.partition("#")
     base, mark, query = base.partition("?")
-    if "@" in base or "%40" in base:
+    if "@" in base or "+" in base or "%" in base:
         base = _without_person(base)
     if not mark:
         return base if hash_sign or base != url else url
@@ -98,7 +108,7 @@ def _without_person(base: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return ""
-    path = "/".join("-" if is_email_like(segment) else segment for segment in parts.path.split("/"))
+    path = "/".join("-" if is_personal(segment) else segment for segment in parts.path.split("/"))
     return urlunsplit((parts.scheme, host, path, "", ""))
 
 
@@ -106,9 +116,7 @@ def _is_personal(pair: str) -> bool:
     name, _, value = pair.partition("=")
     if _is_personal_name(name):
         return True
-    if "@" in value or "%40" in value:
-        return name.lower() != "epik" and is_email_like(value)
-    return value[:1] == "+" or (value[:3].upper() == "%2B" and _PHONE.match(unquote_plus(value)) is not None)
+    return name.lower() != "epik" and is_personal(value)
 
 
 @lru_cache(4_096)

@@ -257,9 +257,7 @@ def test_hashed_value_passes(normalise: Callable[[str], str]) -> None:
     assert ids.digest(normalise, f" {once.upper()}\n") == once
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "null", "undefined", "None", "NaN", "00000000-0000-0000-0000-000000000000"]
-)
+@pytest.mark.parametrize("text", ["", " ", "null", "undefined", "None", "NaN", "00000000-0000-0000-0000-000000000000"])
 def test_hash_of_nothing_is_refused(text: str) -> None:
     """A sender that hashed an empty field has not identified anybody."""
     with pytest.raises(ids.Unusable) as caught:

@@ -56,9 +56,7 @@ def client(sandbox: PinterestSandbox) -> Client:
     return Client(transport=transport, base_url="http://sandbox.example", headers=BEARER)
 
 
-def calls(
-    sandbox: PinterestSandbox, *requests: Json | bytes, url: str = URL, **options: Any
-) -> list[httpx.Response]:
+def calls(sandbox: PinterestSandbox, *requests: Json | bytes, url: str = URL, **options: Any) -> list[httpx.Response]:
     """Send each body in turn, in process."""
 
     async def run() -> list[httpx.Response]:
@@ -232,9 +230,7 @@ def test_unknown_key_is_named() -> None:
     """The message names the unknown key as Pinterest does, and the refusal is kept for a look."""
     sandbox = new()
     (answer,) = calls(sandbox, body(event(category_name="x")))
-    assert (
-        "Additional properties are not allowed ('category_name' was unexpected)" in answer.json()["message"]
-    )
+    assert "Additional properties are not allowed ('category_name' was unexpected)" in answer.json()["message"]
     assert "category_name" in sandbox.record.refusals[0]
     assert sandbox.record.counts.received == 0
 
@@ -266,9 +262,7 @@ def test_good_events_of_a_mixed_request_are_kept() -> None:
 
 def test_unknown_name_is_a_warning() -> None:
     """A name that nobody defined is kept with a warning; an advertiser-defined one without."""
-    answers = calls(
-        new(event_names=frozenset({"quiz"})), body(event(event_name="poll"), event(event_name="quiz"))
-    )
+    answers = calls(new(event_names=frozenset({"quiz"})), body(event(event_name="poll"), event(event_name="quiz")))
     warnings = [one["warning_message"] for one in answers[0].json()["events"]]
     assert answers[0].status_code == 200
     assert warnings[0]

@@ -239,7 +239,7 @@ MISTAKES: list[tuple[type[Good], str]] = [
     (changing("LeaksExtra", lambda body, hit: {"extra": {"acme.mail": email_of(body)}}), "in clear .plain."),
     (changing("LeaksId", lambda body, hit: {"id": email_of(body).upper() or None}), "in clear .plain."),
     (
-        changing("LeaksQuoted", lambda body, hit: {"partner_id": quote(email_of(body))}),
+        changing("LeaksQuoted", lambda body, hit: {"extra": {"acme.q": quote(email_of(body))}}),
         "in clear .URL",
     ),
     (

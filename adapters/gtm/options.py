@@ -5,7 +5,7 @@ from typing import Literal
 from gateway import Struct
 
 
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     Options of a ``gtm`` source.
 

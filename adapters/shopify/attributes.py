@@ -23,7 +23,7 @@ from gateway import Consent, Struct, coerce
 _MOST = 100
 
 
-class Attributes(Struct, frozen=True):
+class Attributes(Struct, frozen=True, kw_only=True):
     """What the cart's attributes say; None is silence."""
 
     epik: str | None = None

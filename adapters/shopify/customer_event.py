@@ -53,7 +53,7 @@ _STATUS_PAGE = re.compile(r"/orders/[^/?#]+/authenticate")
 _MOST_SHOWN = 100
 
 
-class PixelOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class PixelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     ``[sources.NAME.options]`` of ``shopify_pixel``; ``value`` and ``content_id`` as for the shop's webhooks.
 

@@ -17,7 +17,7 @@ Value = Literal["subtotal", "total"]
 Currency = Literal["shop", "presentment"]
 
 
-class Basis(Struct, frozen=True):
+class Basis(Struct, frozen=True, kw_only=True):
     """One currency and where its amounts are: ``key`` within a set, also the plain fields when ``plain``."""
 
     key: Literal["shop_money", "presentment_money"]

@@ -16,7 +16,7 @@ _WALLET = re.compile(r"(?:https?://[^/]*)?/wallets/", re.IGNORECASE)
 _GID_NUMBER = re.compile(r"gid://shopify/\w+/(\d{1,20})\Z")
 
 
-class WebhookOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     ``[sources.NAME.options]`` of ``shopify``.
 
@@ -36,7 +36,7 @@ class WebhookOptions(Struct, frozen=True, forbid_unknown_fields=True):
     draft: Literal["offline", "web", "drop"] = "offline"
 
 
-class Conversion(Struct, frozen=True):
+class Conversion(Struct, frozen=True, kw_only=True):
     """What a topic means: the canonical ``name``, and the ``kind`` of body it brings."""
 
     name: str

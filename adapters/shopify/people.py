@@ -9,7 +9,7 @@ from gateway import Struct, User, coerce
 _GID = re.compile(r"gid://shopify/\w+/(\d+)")
 
 
-class Spelling(Struct, frozen=True):
+class Spelling(Struct, frozen=True, kw_only=True):
     """How one of Shopify's two interfaces names the parts of an address; the first readable name counts."""
 
     first_name: str

@@ -29,7 +29,7 @@ EPIK = "dj0yJnU9ZGVtbyZwPTAmbj1kZW1v"
 SALES = 20
 
 
-class DemoHit(Struct, frozen=True):
+class DemoHit(Struct, frozen=True, kw_only=True):
     """
     One request.
 

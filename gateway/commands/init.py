@@ -23,7 +23,7 @@ _ACCOUNT = re.compile(r"[0-9]{1,18}\Z")
 _NEW_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"  # noqa: S105 - a command that makes one
 
 
-class Answers(Struct, frozen=True):
+class Answers(Struct, frozen=True, kw_only=True):
     """What was answered; ``origins`` are those of the shop's pages, ``address`` is the gateway's own public one."""
 
     platforms: tuple[str, ...]
@@ -34,14 +34,14 @@ class Answers(Struct, frozen=True):
     address: str
 
 
-class Variable(Struct, frozen=True):
+class Variable(Struct, frozen=True, kw_only=True):
     """An environment variable to set, and where its value is found."""
 
     name: str
     where: str
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, kw_only=True):
     """What to enter at a vendor: ``url`` goes where ``where`` says."""
 
     url: str

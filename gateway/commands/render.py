@@ -48,8 +48,9 @@ def dead_letters(console: Console, answer: dict[str, Any]) -> None:
         died = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(letter["died_at"]))
         twice = " (maybe twice)" if letter["maybe_twice"] else ""
         table.add_row(
-            letter["unit"], letter["event_name"], letter["event_id"], letter["destination"], letter["source"],
-            f"[red]{letter['reason']}[/]{twice}", died, str(letter["attempts"]),
+            letter["unit"],
+            *(escape(letter[key]) for key in ("event_name", "event_id", "destination", "source")),
+            f"[red]{escape(letter['reason'])}[/]{twice}", died, str(letter["attempts"]),
         )  # fmt: skip
     console.print(table)
 
@@ -103,12 +104,11 @@ def explanation(console: Console, answer: dict[str, Any]) -> None:
             )
         )
     if answer.get("error"):
-        console.print(f"[red]refused[/] {answer['error']}", highlight=False)
+        console.print(f"[red]refused[/] {escape(answer['error'])}", highlight=False)
     for outcome in answer.get("outcomes", ()):
         reason = f" ({outcome['reason']})" if outcome.get("reason") else ""
         where = f" for {outcome['destination']}" if outcome.get("destination") else ""
-        console.print(
-            f"{fate(outcome['fate'])}{reason} {outcome.get('event_name', '')} {outcome.get('event_id') or ''}{where}"
-        )
+        named = f"{reason} {outcome.get('event_name', '')} {outcome.get('event_id') or ''}{where}"
+        console.print(f"{fate(outcome['fate'])}{escape(named)}", highlight=False)
         for note in outcome.get("notes", ()):
-            console.print(f"  [dim]note: {note}[/]", highlight=False)
+            console.print(f"  [dim]note: {escape(note)}[/]", highlight=False)

@@ -122,10 +122,18 @@ async def run_gateway(
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
+    async def halt() -> None:
+        await stop.wait()
+        await gateway.stop_sending()
+
     await gateway.start()
+    # lanes stop beside the listeners, not after them: the time to stop is counted once
+    halting = asyncio.create_task(halt())
     try:
         await run(listeners, stop, on_ready=on_ready, on_hangup=hangup)
+        await halting
     finally:
+        halting.cancel()
         await gateway.stop()
         with contextlib.suppress(FileNotFoundError):
             config.socket_path.unlink()

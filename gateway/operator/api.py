@@ -1,6 +1,7 @@
 """The operator's JSON API and ``/metrics``."""
 
 import base64
+import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -93,9 +94,11 @@ class Api:
     async def dead_list(self, request: Request) -> Response:
         """List dead letters, a page at a time."""
         params = dict(request.query_params)
-        after, limit = params.pop("after", None), min(int(params.pop("limit", "100")), 1_000)
+        after, limit = params.pop("after", None), params.pop("limit", "100")
+        if not limit.isdigit() or not 1 <= int(limit) <= 1_000:
+            raise ValueError("limit must be a whole number from 1 to 1000.")
         which = msgspec.convert(params, DeadQuery, strict=False).filter()
-        letters = await self._gateway.outbox.dead(which, limit=limit, after=after)
+        letters = await self._gateway.outbox.dead(which, limit=int(limit), after=after)
         return _json(
             {"letters": [_summary(letter) for letter in letters], "after": letters[-1].unit if letters else None}
         )
@@ -147,6 +150,9 @@ class Api:
             message = "Name the person by email, phone or external_id."
             return _json({"error": {"code": "nobody", "message": message, "hint": ""}}, 400)
         gateway = self._gateway
+        sites = {route.source.site for route in gateway.parts.routes.values()}
+        if query.site is not None and query.site not in sites:
+            raise ValueError(f"site: there is no site '{query.site}'; known are {', '.join(sorted(sites))}.")
         subjects: list[bytes] = []
         for route in gateway.parts.routes.values():
             if query.site in (None, route.source.site):
@@ -174,7 +180,11 @@ class Api:
             known = ", ".join(sorted(self._gateway.parts.routes))
             message = f"There is no source '{query.source}'."
             return _json({"error": {"code": "unknown_source", "message": message, "hint": f"Known are {known}."}}, 404)
-        hit = read_capture(base64.b64decode(query.capture), route, self._gateway.clock())
+        try:
+            capture = base64.b64decode(query.capture, validate=True)
+        except binascii.Error:
+            raise ValueError("capture must be base64.") from None
+        hit = read_capture(capture, route, self._gateway.clock())
         return _json(await explain(self._gateway.pipeline, route, hit, verify=query.verify))
 
 

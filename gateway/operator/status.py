@@ -13,7 +13,7 @@ from gateway.runtime import Gateway
 from gateway.sender import LaneState
 
 
-class Status(Struct, frozen=True, omit_defaults=False):
+class Status(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Counts since start, and what waits now."""
 
     uptime_s: float

@@ -16,7 +16,7 @@ from gateway.outcome import Fate, Settled
 Kind = Literal["live", "offline", "test"]
 
 
-class Lane(Struct, frozen=True):
+class Lane(Struct, frozen=True, kw_only=True):
     """What one call can carry: one destination, one kind."""
 
     destination: str
@@ -30,7 +30,7 @@ def kind_of(event: SealedEvent) -> Kind:
     return "offline" if event.is_offline else "live"
 
 
-class Mark(Struct, frozen=True):
+class Mark(Struct, frozen=True, kw_only=True):
     """
     One deduplication key of a unit.
 
@@ -43,7 +43,7 @@ class Mark(Struct, frozen=True):
     business: bool = False
 
 
-class Unit(Struct, frozen=True):
+class Unit(Struct, frozen=True, kw_only=True):
     """
     One event for one destination, ready to be admitted.
 
@@ -67,7 +67,7 @@ class Unit(Struct, frozen=True):
 Join = Callable[[SealedEvent, SealedEvent, bool], SealedEvent]
 
 
-class Admission(Struct, frozen=True):
+class Admission(Struct, frozen=True, kw_only=True):
     """
     What became of one unit; ``of`` is the event id of the one it met, ``ended`` the units that this admission ended.
     """
@@ -79,7 +79,7 @@ class Admission(Struct, frozen=True):
     ended: tuple[Settled, ...] = ()
 
 
-class Claimed(Struct, frozen=True):
+class Claimed(Struct, frozen=True, kw_only=True):
     """
     One leased unit.
 
@@ -94,7 +94,7 @@ class Claimed(Struct, frozen=True):
     maybe_twice: bool = False
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, kw_only=True):
     """Units that one sender holds until it settles them or ``deadline`` (Unix s) passes."""
 
     token: str
@@ -103,7 +103,7 @@ class Lease(Struct, frozen=True):
     deadline: float
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, kw_only=True):
     """
     What a sender says of one leased unit.
 
@@ -118,7 +118,7 @@ class Settlement(Struct, frozen=True):
     warning: str | None = None
 
 
-class DeadLetter(Struct, frozen=True):
+class DeadLetter(Struct, frozen=True, kw_only=True):
     """One unit that will not be sent again by itself; it can be replayed or discarded."""
 
     unit: str
@@ -130,7 +130,7 @@ class DeadLetter(Struct, frozen=True):
     maybe_twice: bool = False
 
 
-class DeadFilter(Struct, frozen=True):
+class DeadFilter(Struct, frozen=True, kw_only=True):
     """Which dead letters: by unit ids, or by everything else that is given; nothing given is all of them."""
 
     units: tuple[str, ...] = ()
@@ -140,14 +140,14 @@ class DeadFilter(Struct, frozen=True):
     source: str | None = None
 
 
-class Replayed(Struct, frozen=True):
+class Replayed(Struct, frozen=True, kw_only=True):
     """How many dead letters were queued again, and which stayed because one of their keys was delivered since."""
 
     queued: int
     duplicates: tuple[str, ...] = ()
 
 
-class LaneCount(Struct, frozen=True, omit_defaults=False):
+class LaneCount(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """How full one lane is; ``oldest_at`` is the acceptance time of its oldest waiting unit."""
 
     destination: str
@@ -159,7 +159,7 @@ class LaneCount(Struct, frozen=True, omit_defaults=False):
     oldest_at: float | None = None
 
 
-class Counts(Struct, frozen=True, omit_defaults=False):
+class Counts(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What the store holds."""
 
     lanes: tuple[LaneCount, ...]
@@ -213,8 +213,8 @@ class Outbox(ABC):
         """Return when the earliest waiting unit may be claimed (Unix s), None when none waits."""
 
     @abstractmethod
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call back on the event loop after a commit that may have given senders work."""
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back on the event loop after a commit that may have given senders work; returns what ends that."""
 
     @abstractmethod
     async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:

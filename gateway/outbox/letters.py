@@ -25,9 +25,9 @@ _SELECT = (
 
 def dead(connection: sqlite3.Connection, which: DeadFilter, limit: int, after: int) -> list[DeadLetter]:
     """Return up to ``limit`` dead letters that match, with ids above ``after``."""
-    wanted = {int(unit, 16) for unit in which.units}
+    wanted = {number for unit in which.units if (number := _number(unit)) is not None}
     found: list[DeadLetter] = []
-    while len(found) < limit:
+    while len(found) < limit and (wanted or not which.units):
         rows = connection.execute(
             _SELECT, (after, which.destination, which.destination, which.reason, which.reason, SLICE)
         ).fetchall()
@@ -49,6 +49,14 @@ def dead(connection: sqlite3.Connection, which: DeadFilter, limit: int, after: i
         if len(rows) < SLICE:
             break
     return found
+
+
+def _number(unit: str) -> int | None:
+    """Return the number of a unit's text id, None for a text that is none."""
+    try:
+        return int(unit, 16)
+    except ValueError:
+        return None
 
 
 def _matches(event: SealedEvent, which: DeadFilter) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.errors import Unavailable
+from gateway.errors import StoreError, Unavailable
 from gateway.event import SealedEvent
 from gateway.outbox import (
     Admission,
@@ -146,9 +146,14 @@ class SqliteOutbox(Outbox):
             self._lanes[lane] = number
         return number
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call back after commits that may have given senders work."""
-        self._callbacks.append(callback)
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after commits that may have given senders work; returns what ends that."""
+        self._callbacks = [*self._callbacks, callback]
+
+        def forget() -> None:
+            self._callbacks = [known for known in self._callbacks if known is not callback]
+
+        return forget
 
     def _notify(self) -> None:
         for callback in self._callbacks:
@@ -337,6 +342,10 @@ class SqliteOutbox(Outbox):
             reader = connect_reader(self.path)
             try:
                 reader.execute("VACUUM INTO ?", (str(target),))
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"{target} cannot be written ({error}): choose a file in an existing folder."
+                ) from error
             finally:
                 reader.close()
             target.chmod(0o600)

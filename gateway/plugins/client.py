@@ -25,7 +25,7 @@ _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Browser(Struct, frozen=True):
+class Browser(Struct, frozen=True, kw_only=True):
     """What a user agent says."""
 
     device: Device

@@ -22,11 +22,11 @@ _Url = Annotated[str, msgspec.Meta(min_length=9, max_length=coerce.MAX_URL)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
-class _Record(Struct, frozen=True, forbid_unknown_fields=True):
+class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class _User(_Record, frozen=True):
+class _User(_Record, frozen=True, kw_only=True):
     email: Word | None = None
     phone: Word | None = None
     first_name: Word | None = None
@@ -41,12 +41,12 @@ class _User(_Record, frozen=True):
     mobile_ad_id: Word | None = None
 
 
-class _Client(_Record, frozen=True):
+class _Client(_Record, frozen=True, kw_only=True):
     ip: Word | None = None
     user_agent: Word | None = None
 
 
-class _Item(_Record, frozen=True):
+class _Item(_Record, frozen=True, kw_only=True):
     id: Word | None = None
     name: Word | None = None
     price: Decimal | None = None
@@ -55,7 +55,7 @@ class _Item(_Record, frozen=True):
     category: Word | None = None
 
 
-class _Event(_Record, frozen=True):
+class _Event(_Record, frozen=True, kw_only=True):
     event_name: Word
     event_id: _Id | None = None
     event_time: Moment | None = None

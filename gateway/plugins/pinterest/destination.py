@@ -1,8 +1,6 @@
 """The destination: one ad account of Pinterest."""
 
 import builtins
-import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -52,7 +50,7 @@ class Pinterest(Destination):
         super().__init__(name, options, context)
         check(self.options)
         self.custom_names = frozenset(self.options.event_names)
-        self.clock: Callable[[], float] = time.time
+        self.clock = context.clock
         self._url = f"{self.options.base_url.rstrip('/')}/ad_accounts/{self.options.ad_account_id}/events"
         self._headers = {
             "authorization": f"Bearer {self.options.token.value.strip()}",

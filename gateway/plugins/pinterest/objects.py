@@ -10,7 +10,7 @@ from gateway import Struct
 Hashes = tuple[str, ...]
 
 
-class UserData(Struct, frozen=True):
+class UserData(Struct, frozen=True, kw_only=True):
     """``user_data``: lists of SHA-256 hashes; click id, address, user agent and partner id in clear."""
 
     em: Hashes | None = None
@@ -31,7 +31,7 @@ class UserData(Struct, frozen=True):
     partner_id: str | None = None
 
 
-class Content(Struct, frozen=True):
+class Content(Struct, frozen=True, kw_only=True):
     """``custom_data.contents[]``: one product; ``item_price`` is a number as text, per unit, before any discount."""
 
     id: str | None = None
@@ -42,7 +42,7 @@ class Content(Struct, frozen=True):
     quantity: int | None = None
 
 
-class CustomData(Struct, frozen=True):
+class CustomData(Struct, frozen=True, kw_only=True):
     """``custom_data``: ``value`` and ``predicted_ltv`` are numbers as text; ``num_items`` counts units."""
 
     value: str | None = None
@@ -59,7 +59,7 @@ class CustomData(Struct, frozen=True):
     opt_out_type: str | None = None
 
 
-class AppInfo(Struct, frozen=True):
+class AppInfo(Struct, frozen=True, kw_only=True):
     """``app_info``: ``install_time`` in Unix seconds, window sizes in pixels."""
 
     app_id: str | None = None
@@ -73,7 +73,7 @@ class AppInfo(Struct, frozen=True):
     window_width: int | None = None
 
 
-class DeviceInfo(Struct, frozen=True):
+class DeviceInfo(Struct, frozen=True, kw_only=True):
     """``device_info``: storage in GB, battery in percent, screen in pixels."""
 
     battery_level: int | None = None
@@ -102,7 +102,7 @@ class DeviceInfo(Struct, frozen=True):
     type: str | None = None
 
 
-class ConversionEvent(Struct, frozen=True):
+class ConversionEvent(Struct, frozen=True, kw_only=True):
     """One item of ``data``; ``event_time`` in Unix seconds."""
 
     event_name: str
@@ -128,7 +128,7 @@ class ConversionEvent(Struct, frozen=True):
     device_info: DeviceInfo | None = None
 
 
-class EventsRequest(Struct, frozen=True):
+class EventsRequest(Struct, frozen=True, kw_only=True):
     """The body of one call: 1 to 1,000 events."""
 
     data: tuple[ConversionEvent, ...]

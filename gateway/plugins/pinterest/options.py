@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 EventName = Annotated[str, Meta(pattern=r"\A[a-zA-Z_]+\Z", max_length=100)]
 
 
-class PinterestOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class PinterestOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     r"""
     One ad account and how it is sent to.
 

@@ -1,0 +1,1 @@
+"""Benchmarks: they measure and print ratios, and never fail a build. Run them with ``make bench``."""
