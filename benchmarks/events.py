@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import os
 import tempfile
 import time
@@ -30,8 +29,6 @@ def sealed_event() -> SealedEvent:
 
 
 def _unit() -> Unit:
-    logging.getLogger("gateway").setLevel(logging.ERROR)  # the configuration has a literal secret
-
     async def prepare() -> Unit:
         with tempfile.TemporaryDirectory(prefix="tag-gateway-bench-") as folder:
             gateway = Gateway(configure(folder))

@@ -28,6 +28,7 @@ Engine = Literal["hypercorn", "uvicorn"]
 _BACKLOG = 1_024
 #: Beyond the graceful time: what the server itself may need to notice.
 _STOP_MARGIN_S = 2.0
+_COLLECT_EVERY_S = 2.0
 
 
 class Listener:
@@ -122,6 +123,18 @@ def unix_socket(path: Path) -> socket.socket:
     return sock
 
 
+async def _collect(stop: asyncio.Event) -> None:
+    """
+    Free what refers to itself, every few seconds.
+
+    The thresholds above suit many small hits; a call to a vendor makes few objects but large ones, in cycles that would
+    wait for a collection until they fill the memory.
+    """
+    while not stop.is_set():
+        await asyncio.sleep(_COLLECT_EVERY_S)
+        gc.collect(1)
+
+
 async def run(
     listeners: Sequence[Listener], stop: asyncio.Event, *, on_ready: Callable[[], None], on_hangup: Callable[[], None]
 ) -> None:
@@ -136,6 +149,7 @@ async def run(
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
     on_ready()
+    collector = asyncio.create_task(_collect(stop))
     waiter = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -144,6 +158,7 @@ async def run(
             _log.error("listener_failed", exc_info=task.exception())
     stop.set()
     waiter.cancel()
+    collector.cancel()
     graceful_s = max(listener.graceful_s for listener in listeners)
     _, late = await asyncio.wait(tasks, timeout=graceful_s + _STOP_MARGIN_S)
     for task in late:

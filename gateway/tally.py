@@ -4,19 +4,23 @@ Counting: one dictionary for events and one for everything else, exposed to Prom
 Every label value is bounded: names of events are canonical ones, reasons come from code, never from a payload.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gateway.event import STANDARD_NAMES
 from gateway.outcome import Outcome, Settled
 
 #: Source: Pinterest help page "The Pinterest API for Conversions": later than one hour counts as offline.
 LATE_S = 3_600
+_BUCKETS = (1, 5, 15, 60, 300, 900, LATE_S, 21_600, 86_400)
 
 
 class Event(NamedTuple):
@@ -49,13 +53,9 @@ class Tally(Collector):
         self.late: Counter[tuple[str, ...]] = Counter()
         #: Offline events that may have arrived twice, by (destination,).
         self.maybe_twice: Counter[tuple[str, ...]] = Counter()
-        self._lateness = Histogram(
-            "gateway_delivery_lateness_seconds",
-            "From event time to delivery",
-            ["destination"],
-            buckets=(1, 5, 15, 60, 300, 900, LATE_S, 21_600, 86_400),
-            registry=self.registry,
-        )
+        #: Deliveries by destination: how many in each bucket of lateness, and the sum of seconds.
+        self._lateness: dict[str, list[int]] = {}
+        self._lateness_s: dict[str, float] = {}
 
     def admitted(self, source: str, outcomes: Iterable[Outcome]) -> None:
         """Count the outcomes of one item of a hit."""
@@ -71,7 +71,10 @@ class Tally(Collector):
         if settled.is_test:
             return
         if settled.end == "delivered":
-            self._lateness.labels(settled.destination).observe(max(0.0, settled.lateness_s))
+            buckets = self._lateness.setdefault(settled.destination, [0] * (len(_BUCKETS) + 1))
+            buckets[bisect_left(_BUCKETS, settled.lateness_s)] += 1
+            total = self._lateness_s.get(settled.destination, 0.0)
+            self._lateness_s[settled.destination] = total + max(0.0, settled.lateness_s)
             if settled.lateness_s > LATE_S:
                 self.late[(settled.destination,)] += 1
         if settled.maybe_twice:
@@ -84,10 +87,21 @@ class Tally(Collector):
         yield _family("gateway_calls", "Calls to vendors by result", ("destination", "result"), self.calls)
         yield _family("gateway_plugin_failures", "Plugin calls that failed", ("plugin",), self.plugin_failures)
         yield _family("gateway_alarms", "What an operator must hear of", ("reason", "source"), self.alarms)
+        yield self._histogram()
         yield _family("gateway_late", "Delivered more than an hour after the event", ("destination",), self.late)
         yield _family(
             "gateway_maybe_twice", "Offline events that may have arrived twice", ("destination",), self.maybe_twice
         )
+
+    def _histogram(self) -> Metric:
+        family = HistogramMetricFamily(
+            "gateway_delivery_lateness_seconds", "From event time to delivery", labels=["destination"]
+        )
+        for destination, counts in list(self._lateness.items()):
+            total = list(accumulate(counts))
+            edges = [*map(floatToGoString, _BUCKETS), "+Inf"]
+            family.add_metric([destination], list(zip(edges, total, strict=True)), self._lateness_s[destination])
+        return family
 
 
 def code_of(reason: str | None) -> str:

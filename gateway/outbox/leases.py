@@ -19,6 +19,14 @@ from gateway.outcome import Settled
 After = Callable[[], None]
 
 
+class Claim(NamedTuple):
+    """A lease before its events are read."""
+
+    token: str
+    units: tuple[int, ...]
+    deadline: float
+
+
 class Ended(NamedTuple):
     """The units that a settlement ended, and how the numbers of waiting and dead ones change."""
 
@@ -79,10 +87,10 @@ class Ledger:
             return sum(map(len, held))
         return sum(unit not in self.doomed for units in held for unit in units)
 
-    def claim(self, lane: Lane, number: int, limit: int, now: float, lease_s: float) -> tuple[Lease | None, After]:
+    def claim(self, lane: Lane, number: int, limit: int, now: float, lease_s: float) -> tuple[Claim | None, After]:
         """
         Lease due units of the lane with this number: those of the last hour, newest first, then the others, oldest
-        first.
+        first. :meth:`read` gives the events.
         """
         held = json.dumps([unit for of, units, _ in self._leases.values() if of == lane for unit in units])
         chosen: list[int] = []
@@ -92,18 +100,6 @@ class Ledger:
                 chosen += json.loads(self._connection.execute(query, values).fetchone()[0])
         if not chosen:
             return None, _nothing
-        units = tuple(
-            Claimed(
-                unit=format(unit, "x"),
-                event=unpack(event),
-                accepted_at=accepted_at,
-                attempts=attempts,
-                maybe_twice=bool(twice),
-            )
-            for unit, (event, accepted_at, attempts, twice) in read_rows(
-                self._connection, ("event", "accepted_at", "attempts", "twice"), chosen
-            )
-        )
         self._serial += 1
         token = f"{self._serial:x}"
         packed = b"".join(unit.to_bytes(_ID_BYTES, "big") for unit in chosen)
@@ -113,7 +109,22 @@ class Ledger:
             self._leases[token] = (lane, chosen, now + lease_s)
             self.units.update(dict.fromkeys(chosen, token))
 
-        return Lease(token=token, lane=lane, units=units, deadline=now + lease_s), after
+        return Claim(token, tuple(chosen), now + lease_s), after
+
+    def read(self, chosen: Sequence[int]) -> list[Claimed]:
+        """Read leased units; one that was taken away since the claim is left out."""
+        columns = ("event", "accepted_at", "attempts", "twice")
+        return [
+            Claimed(
+                unit=format(unit, "x"),
+                event=unpack(event),
+                accepted_at=accepted_at,
+                attempts=attempts,
+                maybe_twice=bool(twice),
+            )
+            for unit, (event, accepted_at, attempts, twice) in read_rows(self._connection, columns, chosen)
+            if event is not None and unit not in self.doomed
+        ]
 
     def overdue(self, now: float) -> list[str]:
         """Return the tokens of leases whose deadline passed."""
@@ -162,7 +173,7 @@ class Ledger:
             by_ids(self._connection, _PUT_BACK, units, values)
         for values, units in _alike(valid, "dead", lambda one: (now, one.reason or "refused", one.ambiguous)):
             by_ids(self._connection, _BURY, units, values)
-        doomed = self.doomed.intersection(int(unit, 16) for unit in claimed)
+        doomed = self.doomed.intersection(self._leases[lease.token][1])
         by_ids(self._connection, "DELETE FROM unit WHERE id IN ({})", [*gone, *doomed])
         self._connection.execute("DELETE FROM lease WHERE token = ?", (lease.token,))
         ended = tuple(

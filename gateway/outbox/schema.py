@@ -118,7 +118,7 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep decides, off the commit path where it can
     connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA cache_size = -65536")  # KiB
+    connection.execute("PRAGMA cache_size = -32768")  # KiB
     connection.execute("PRAGMA busy_timeout = 3000")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA trusted_schema = OFF")

@@ -13,6 +13,7 @@ from gateway.errors import StoreError, Unavailable
 from gateway.event import SealedEvent
 from gateway.outbox import (
     Admission,
+    Claimed,
     Counts,
     DeadFilter,
     DeadLetter,
@@ -37,6 +38,7 @@ from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
 
 T = TypeVar("T")
+_READ = 192
 #: A sender that does not settle in this time has lost its units; longer than any call may take.
 LEASE_S = 180.0
 
@@ -169,7 +171,15 @@ class SqliteOutbox(Outbox):
             await self._writer.run(lambda: self._ledger.give_up(overdue))
         if number is None or self.waiting(lane) <= 0:
             return None
-        return await self._writer.run(lambda: self._ledger.claim(lane, number, limit, now, LEASE_S))
+        claim = await self._writer.run(lambda: self._ledger.claim(lane, number, limit, now, LEASE_S))
+        if claim is None:
+            return None
+        units: list[Claimed] = []
+        for start in range(0, len(claim.units), _READ):
+            # in slices: hits that wait for a commit come in between
+            part = claim.units[start : start + _READ]
+            units += await self._writer.run(lambda part=part: (self._ledger.read(part), None))  # type: ignore[misc]
+        return Lease(token=claim.token, lane=lane, units=tuple(units), deadline=claim.deadline)
 
     async def settle(self, lease: Lease, settlements: Sequence[Settlement]) -> list[Settled]:
         """End or put back the units of a lease."""

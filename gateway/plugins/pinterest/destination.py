@@ -1,6 +1,8 @@
 """The destination: one ad account of Pinterest."""
 
+import asyncio
 import builtins
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -30,6 +32,9 @@ from gateway.plugins.pinterest.answer import verdict
 from gateway.plugins.pinterest.objects import ConversionEvent, EventsRequest
 from gateway.plugins.pinterest.options import PinterestOptions, check
 from gateway.plugins.pinterest.people import hashed_user
+
+#: Events encoded in one go.
+_SLICE = 100
 
 
 class Pinterest(Destination):
@@ -76,7 +81,10 @@ class Pinterest(Destination):
 
     async def send(self, batch: Batch) -> Verdict:
         """Send one batch in one call; ``?test=true`` when the batch or the destination is for testing."""
-        events = tuple(map(self.encode, batch.events))
+        events: list[ConversionEvent] = []
+        for start in range(0, len(batch.events), _SLICE):
+            events += map(self.encode, batch.events[start : start + _SLICE])
+            await asyncio.sleep(0)  # a thousand events at once would keep hits waiting
         try:
             answer = await self._post(events, test=batch.test or self.options.test)
         except Unreachable as error:
@@ -134,12 +142,12 @@ class Pinterest(Destination):
         )
         return self.encode(event)
 
-    async def _post(self, events: tuple[ConversionEvent, ...], *, test: bool) -> Answer:
+    async def _post(self, events: Sequence[ConversionEvent], *, test: bool) -> Answer:
         http: HttpClient = self.context.http
         return await http.request(
             "POST",
             f"{self._url}?test=true" if test else self._url,
             headers=self._headers,
-            content=msgspec.json.encode(EventsRequest(data=events)),
+            content=msgspec.json.encode(EventsRequest(data=tuple(events))),
             timeout_s=self.options.timeout_s,
         )
