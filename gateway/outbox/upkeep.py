@@ -16,8 +16,8 @@ from pathlib import Path
 
 from gateway.outbox.letters import discard_old
 
-#: Rows written between two checkpoints; about as many pages.
-_PASSIVE_ROWS = 3_000
+#: Rows written between two checkpoints; about as many pages. Small ones: each holds up the commits that wait for it.
+_PASSIVE_ROWS = 1_000
 #: Beyond this the WAL is emptied even if commits must wait for it.
 _TRUNCATE_BYTES = 64 << 20
 _TRUNCATE_EVERY_S = 30.0
