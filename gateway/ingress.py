@@ -355,7 +355,15 @@ def public_app(ingress: Ingress, ready: Callable[[], Awaitable[str | None]]) -> 
         problem = await ready()
         return PlainTextResponse("ok\n" if problem is None else f"{problem}\n", 200 if problem is None else 503)
 
-    others = Starlette(routes=[StarletteRoute("/livez", livez), StarletteRoute("/readyz", readyz)])
+    async def nothing_here(_request: Request, error: Exception) -> Response:
+        status = getattr(error, "status_code", 404)
+        code, message = ("not_found", "There is nothing here.") if status == 404 else ("method_not_allowed", "Use GET.")
+        return Response(_error(code, message, "Hits go to /in/NAME."), status, media_type="application/json")
+
+    others = Starlette(
+        routes=[StarletteRoute("/livez", livez), StarletteRoute("/readyz", readyz)],
+        exception_handlers={404: nothing_here, 405: nothing_here},
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/in/"):

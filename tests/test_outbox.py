@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import StoreError, StoreLocked, StoreTooNew, Unavailable
 from gateway.event import SealedEvent
-from gateway.outbox import Admission, DeadFilter, Lane, Lease, Mark, Settlement, Unit, schema
+from gateway.outbox import Admission, DeadFilter, Lane, Lease, Mark, Settlement, Unit, schema, upkeep
 from gateway.outbox.sqlite import SqliteOutbox
 
 LANE = Lane(destination="pinterest", kind="live")
@@ -543,3 +543,29 @@ def test_counts_agree_with_the_tables(tmp_path: Path) -> None:
 
     run(tmp_path, scenario)
     run(tmp_path, later)
+
+
+def test_the_wal_is_emptied_while_the_store_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delivered payloads leave the disk by themselves, without a restart, and again after a reader was in the way."""
+    monkeypatch.setattr(upkeep, "_TRUNCATE_EVERY_S", 0.05)
+    monkeypatch.setattr(upkeep, "_SLICE_EVERY_S", 0.01)
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 0.05)
+    marker = b"marker-5d1c77"
+
+    def is_kept() -> bool:
+        return any(marker in path.read_bytes() for path in tmp_path.glob("store.db*"))
+
+    async def scenario(outbox: SqliteOutbox, clock: Clock) -> None:
+        reader = schema.connect_reader(outbox.path)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM unit").fetchone()
+        await one(outbox, unit(outbox, event("e", search_string=marker.decode())))
+        await settle_all(outbox, await claim(outbox, clock))
+        assert is_kept()
+        reader.close()
+        deadline = asyncio.get_running_loop().time() + 10
+        while is_kept():
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+
+    run(tmp_path, scenario)

@@ -1,8 +1,8 @@
 """
 Gathering: requests that arrive together share a commit.
 
-While a commit is under way the next one fills up; else the first request waits ``linger_s`` for company, four times as
-long while there is some. One future stands for a whole commit, so that the loop is woken once for all requests in it.
+While a commit is under way the next one fills up; else the first request waits ``linger_s`` for company, longer while
+there is much of it. One future stands for a whole commit, so that the loop is woken once for all requests in it.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ Done = Callable[[Admitted | None, BaseException | None], None]
 
 #: A batch is handed over early when so many units wait for it.
 _FULL = 200
-#: While requests come close together they wait so much longer for company: a commit costs more than a hit.
-_BUSY_FACTOR = 4
+#: The fuller the last commit was, the longer the next one lingers, up to so many times: a commit costs more than a hit,
+#: and who is one of many hardly notices.
+_LONGEST = 8
 #: So many units may wait for a commit before hits are refused with 503.
 _BACKLOG = 20_000
 
@@ -80,7 +81,7 @@ class Gathering:
             if self._waiting >= _FULL:
                 self._flush(loop)
             elif self._timer is None:
-                linger_s = self._linger_s * (_BUSY_FACTOR if self._last_batch > 1 else 1)
+                linger_s = self._linger_s * min(max(self._last_batch, 1), _LONGEST)
                 self._timer = loop.call_later(linger_s, self._flush, loop)
         return (await commit)[index]
 

@@ -21,6 +21,7 @@ _PASSIVE_ROWS = 1_000
 #: Beyond this the WAL is emptied even if commits must wait for it.
 _TRUNCATE_BYTES = 64 << 20
 _TRUNCATE_EVERY_S = 30.0
+_AGAIN_S = 2.0
 _MARKS_A_SLICE = 2_000
 #: A slice of marks a second walks ten million keys in under an hour and a half.
 _SLICE_EVERY_S = 1.0
@@ -66,8 +67,9 @@ class Upkeep:
         except FileNotFoundError:
             return
         if force or size > _TRUNCATE_BYTES or (size and now >= self._next_truncate):
-            self._next_truncate = now + _TRUNCATE_EVERY_S
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            # a reader was in the way: erased payloads must not stay for another half minute
+            self._next_truncate = now + (_AGAIN_S if busy else _TRUNCATE_EVERY_S)
             self._rows = self._connection.total_changes
         elif rows > _PASSIVE_ROWS:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
