@@ -46,7 +46,9 @@ def _second_opinion(body: bytes) -> Any:
     """Read what a strict decoder refuses but browsers write: lone surrogates, numbers out of range."""
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_integer)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        _too_complex(f"nested deeper than {MAX_DEPTH} levels")
+    except ValueError:
         _malformed()
 
 

@@ -96,14 +96,22 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
         _configure(connection)
         _upgrade(connection, path)
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"The store {path} cannot be opened ({error}): restore a backup, "
-            "or move the file away to start with an empty store."
-        ) from error
+        connection.close()
+        raise _unusable(path, error) from error
     return connection
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"The store {path} cannot be opened ({error}): restore a backup, "
+        "or move the file away to start with an empty store."
+    )
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
