@@ -20,7 +20,7 @@ Done = Callable[[Admitted | None, BaseException | None], None]
 _FULL = 200
 #: The fuller the last commit was, the longer the next one lingers, up to so many times: a commit costs more than a hit,
 #: and who is one of many hardly notices.
-_LONGEST = 8
+_LONGEST = 4
 #: So many units may wait for a commit before hits are refused with 503.
 _BACKLOG = 20_000
 
