@@ -167,7 +167,7 @@ class Pipeline:
                 Outcome(fate="dropped", event_id=item.event_id, event_name=item.source_name, reason=item.reason)
             )
         if isinstance(item, Invalid):
-            where = f"{item.field}: {item.message}" if item.field else item.message
+            where = item.message if item.message.startswith(item.field) else f"{item.field}: {item.message}"
             return Draft(Outcome(fate="rejected", event_id=item.event_id, reason=item.reason), message=where)
         if isinstance(item, Alarm):
             if act:

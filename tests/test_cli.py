@@ -157,7 +157,7 @@ def test_usage_errors_are_exit_2(config: Path, failing: Failing) -> None:
 def test_check(config: Path) -> None:
     """A good configuration is confirmed part by part, warnings included."""
     text = invoke("check").output
-    assert "2 sources, 1 destinations" in text
+    assert "sources 2, destinations 1" in text
     assert "literal secret" in text
     assert "no password" in text
     assert "✗" not in text

@@ -26,7 +26,8 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
     client = Client() if online else None
     parts = assemble(config, client)
     provided = sum(not loaded.disabled for loaded in parts.host.listing())
-    _good(console, f"{provided} plugins, {len(parts.routes)} sources, {len(parts.destinations)} destinations")
+    counted = f"plugins {provided}, sources {len(parts.routes)}, destinations {len(parts.destinations)}"
+    _good(console, counted)
     _passwords(config, console)
     _store(config, console)
     for warning in parts.warnings:

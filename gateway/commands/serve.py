@@ -56,9 +56,13 @@ def serve(path: Path) -> None:
 async def _serve(config: Config, path: Path) -> None:
     if config.server.engine == "uvicorn" and importlib.util.find_spec("uvicorn") is None:
         raise ConfigError('[server] engine "uvicorn" is not installed: pip install "tag-gateway[uvicorn]".')
-    public = tcp_socket(config.server.bind, "server")
-    gateway = Gateway(config)
-    operator = _operator_socket(config)
+    gateway = Gateway(config)  # first: a store that is in use says more than a port that is
+    try:
+        public = tcp_socket(config.server.bind, "server")
+        operator = _operator_socket(config)
+    except ConfigError:
+        await gateway.stop()
+        raise
 
     def ready() -> None:
         _log.info(
