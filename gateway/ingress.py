@@ -319,6 +319,13 @@ def _error(code: str, message: str, hint: str) -> bytes:
 
 
 def _describe(line: dict[str, Any], reply: Reply) -> None:
+    if len(reply.items) == 1 and len(reply.items[0]) == 1:
+        (outcome,) = reply.items[0]
+        line["events"], line[outcome.fate] = 1, 1
+        line["ids"] = [outcome.event_id] if outcome.event_id else []
+        if outcome.reason:
+            line["reasons"] = [outcome.reason]
+        return
     line["events"] = len(reply.items)
     ids: list[str] = []
     reasons: list[str] = []

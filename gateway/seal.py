@@ -6,6 +6,7 @@ sure that nothing but hashes is left where identifiers stand.
 """
 
 import re
+from operator import attrgetter
 from typing import TypeVar
 
 from msgspec import structs
@@ -17,6 +18,11 @@ from gateway.interfaces import Identifiers
 from gateway.urls import is_personal, strip_personal
 
 Record = TypeVar("Record", App, Device)
+#: The texts of a record, without looking at its numbers one by one.
+_texts_of = {
+    kind: attrgetter(*(field.name for field in structs.fields(kind) if field.type == str | None))
+    for kind in (App, Device)
+}
 _HASHES = re.compile(r"(?:[0-9a-f]{64})+")
 
 
@@ -121,12 +127,17 @@ class _Texts:
 
     def clean_record(self, record: Record, name: str) -> Record:
         """Return an app or device without its personal texts."""
-        found = [text for text in structs.astuple(record) if type(text) is str and is_personal(text)]
-        if not found:
+        for text in _texts_of[type(record)](record):
+            if text is not None and is_personal(text):
+                break
+        else:
             return record
-        personal: list[str] = [field for field in record.__struct_fields__ if getattr(record, field) in found]
-        self.notes = (*self.notes, *[f"{name}.{field}: personal" for field in personal])
-        return structs.replace(record, **dict.fromkeys(personal))
+        told: dict[str, object] = structs.asdict(record)
+        for field, value in told.items():
+            if isinstance(value, str) and is_personal(value):
+                self.notes = (*self.notes, f"{name}.{field}: personal")
+                record = structs.replace(record, **{field: None})
+        return record
 
     def in_item(self, item: Item) -> bool:
         """Whether any text of an item is."""
