@@ -42,7 +42,7 @@ class PinterestOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     linger_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
     late: Literal["send", "dead"] = "send"
     in_flight: Annotated[int, Meta(ge=1, le=64)] = 4
-    timeout_s: Annotated[float, Meta(gt=0, le=300)] = 30.0
+    timeout_s: Annotated[float, Meta(gt=0, le=120)] = 30.0  # a lease outlives it
     max_event_age_s: Annotated[int, Meta(ge=0)] | None = None
     event_names: tuple[EventName, ...] = ()
     partner_name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\Z")] | None = None
