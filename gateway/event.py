@@ -200,6 +200,7 @@ class Event(Struct, frozen=True, kw_only=True):
         fallback_time: The delivery's own trigger time, for an event time that cannot be right.
         sent_at: The sender's clock when it sent the hit; corrects a device clock that runs ahead.
         client_id: The source's id of the browser or app, for ids and joining; not sent.
+        cart_token: The source's id of the cart, for finding an earlier hit of the same cart; not sent, no key.
         click_ids: Click ids by vendor name; Pinterest's is ``epik``.
         limited_data: An explicit limited-data flag of the source. None: not said.
         opt_out: Passed through when said; never set by the gateway.
@@ -222,6 +223,7 @@ class Event(Struct, frozen=True, kw_only=True):
     user: User = _NO_USER
     client: Client = _NO_CLIENT
     client_id: str | None = None
+    cart_token: str | None = None
     click_ids: dict[str, str] = msgspec.field(default_factory=dict)
     purchase: Purchase = _NO_PURCHASE
     content: Content = _NO_CONTENT
@@ -297,7 +299,9 @@ class SealedEvent(Struct, frozen=True, kw_only=True):
 
     ``user`` maps the destination's own field names to hashes (64 lower-case hex digits each). ``explicit_id`` tells an
     id that a source gave from a derived one, ``born`` which side of the wire saw the event. ``event_name`` may be
-    advertiser-defined.
+    advertiser-defined. ``origins`` says of each signal that another copy or the memory gave where it came from
+    (``server:NAME``, ``browser:NAME``, ``memory:KEY``). ``unsigned``: a public copy that must not be sent before a
+    server source tells the same (``checkout = "signed"``).
     """
 
     event_id: str
@@ -326,6 +330,8 @@ class SealedEvent(Struct, frozen=True, kw_only=True):
     test: bool = False
     notes: tuple[str, ...] = ()
     extra: dict[str, str] = msgspec.field(default_factory=dict)
+    origins: dict[str, str] = msgspec.field(default_factory=dict)
+    unsigned: bool = False
 
     @property
     def is_offline(self) -> bool:

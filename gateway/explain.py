@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.draft import outcome_of
 from gateway.errors import ConfigError, Rejected
 from gateway.event import Struct
 from gateway.hit import Hit
@@ -89,16 +90,27 @@ async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -
         text = f"{error.status} {error.reason}: {error.message} {error.hint}".strip()
         return Explanation(steps=tuple(steps), error=text)
     outcomes = [outcome for draft in drafts for outcome in draft.outcomes]
+    admissions = iter(await pipeline.rehearse(drafts))
     for draft in drafts:
         for event_id, unit, notes in draft.units:
-            dropped = "consent" if unit.consent == "denied" else unit.refusal
-            outcomes.append(
-                Outcome(
-                    fate="accepted" if dropped is None else "dropped", event_id=event_id,
-                    event_name=unit.event.event_name, destination=unit.lane.destination, reason=dropped, notes=notes,
-                )
-            )  # fmt: skip
+            admission = next(admissions)
+            outcome = outcome_of(event_id, unit, notes, admission)
+            if admission.event is not None:
+                name = unit.lane.destination
+                joint = {"of": admission.of, "signals": outcome.signals}
+                steps.append(Step(name=f"joined for {name} with an event that waits", detail=joint))
+                encoded = msgspec.to_builtins(destinations[name].encode(admission.event))
+                payloads = [one for one in payloads if not _is_of(one, name, unit.event.event_id)]
+                payloads.append({"destination": name, "event": mask(encoded)})
+            elif unit.hold_s:
+                held = {"hold_s": unit.hold_s, "until": "a browser's and a server's copy have met"}
+                steps.append(Step(name=f"held for {unit.lane.destination}", detail=held))
+            outcomes.append(outcome)
     return Explanation(steps=tuple(steps), payloads=tuple(payloads), outcomes=tuple(outcomes))
+
+
+def _is_of(payload: dict[str, Any], destination: str, event_id: str) -> bool:
+    return bool(payload["destination"] == destination and payload["event"].get("event_id") == event_id)
 
 
 _RAW = frozenset(

@@ -8,6 +8,8 @@ accepted.
 
 from typing import Literal
 
+import msgspec
+
 from gateway.event import Struct
 
 #: What admission says of one event for one destination.
@@ -24,7 +26,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     The fate of one event at one destination, or of one item without a destination.
 
     ``of`` names the event id that a duplicate or merged copy belongs to; ``unit`` is the store's opaque id of an
-    accepted one; ``notes`` what was corrected or dropped on the way, without values.
+    accepted one; ``notes`` what was corrected or dropped on the way, without values. ``signals`` says which signals of
+    a merged or completed event came from where (``server:NAME``, ``browser:NAME``, ``memory:KEY``), ``missed`` what a
+    duplicate brought too late.
     """
 
     fate: Fate
@@ -36,6 +40,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     unit: str | None = None
     notes: tuple[str, ...] = ()
     is_test: bool = False
+    signals: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    missed: tuple[str, ...] = ()
 
 
 class Settled(Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
 """
-From a hit to committed units: verify, normalize, name, enrich, seal, admit.
+From a hit to committed units: verify, normalize, name, enrich, recall, seal, admit.
 
 One hit is one commit, and a reply is made only after it. Every plugin call is guarded here: what raises costs its own
 hit only.
@@ -11,23 +11,31 @@ from typing import Any
 
 import msgspec
 
+from gateway.draft import Draft, best_of, outcome_of
 from gateway.errors import Unavailable
-from gateway.event import STANDARD_NAMES, Alarm, Erasure, Event, Invalid, Normalized, Skipped, Struct
+from gateway.event import STANDARD_NAMES, Alarm, Erasure, Event, Invalid, Normalized, SealedEvent, Skipped, Struct
 from gateway.hit import Hit, Source
 from gateway.identity import Windows, identify, marks_of, moment
 from gateway.interfaces import Adapter, Destination, Enricher, Identifiers
 from gateway.isolation import Guard
+from gateway.memory import ORDER, Memory, Trail
+from gateway.merge import join
 from gateway.outbox import Admission, Kind, Lane, Outbox, Unit, kind_of
-from gateway.outcome import FATES, Fate, Outcome, Settled
+from gateway.outcome import Fate, Outcome, Settled
 from gateway.seal import Facts, seal
-from gateway.subjects import person_subjects, site_subjects
+from gateway.subjects import Person, person_of, site_subjects
 
 #: Called at each step of ``explain``: name of the step, and what there is after it.
 Trace = Callable[[str, Any], None]
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """A source, wired: its adapter, its destinations in order, its site's rules. ``inline``: the adapter is ours."""
+    """
+    A source, wired: its adapter, its destinations in order, its site's rules. ``inline``: the adapter is ours.
+
+    ``held_for`` names the destinations that several sources of the site feed: a checkout for them waits up to
+    ``hold_s`` for its other half. ``signed_checkout``: a public checkout is sent only with a signed copy of it.
+    """
 
     source: Source
     adapter: Any  # Adapter; an ABC cannot be a Struct field type
@@ -35,6 +43,9 @@ class Route(Struct, frozen=True, kw_only=True):
     inline: bool = True
     id_template: str = "{site}-{order_id}"
     max_bytes: int = 1_048_576
+    hold_s: float = 0.0
+    held_for: frozenset[str] = frozenset()
+    signed_checkout: bool = False
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -58,23 +69,13 @@ class Reply(Struct, frozen=True, kw_only=True):
         return bool(self.fates) and all(fate == "rejected" for fate in self.fates)
 
 
-class Draft:
-    """One item on its way: either decided, or with units to admit, each with the event id and notes of its outcome."""
-
-    __slots__ = ("message", "outcomes", "units")
-
-    def __init__(self, *outcomes: Outcome, message: str = "") -> None:
-        self.outcomes = list(outcomes)
-        self.units: list[tuple[str, Unit, tuple[str, ...]]] = []
-        self.message = message
-
-
 class Pipeline:
     """
     Turns hits into units.
 
     Args:
-        outbox: Where units go. ``enrichers`` are in order. ``guard`` isolates strangers' plugins.
+        outbox: Where units go. ``memory`` recalls between the enrichers that complete an event and those that guard
+            its privacy; ``enrichers`` are in order. ``guard`` isolates strangers' plugins.
         windows: How long marks live.
         clock: Wall time, Unix seconds.
         alarm: Called with (reason, message, source) for what an operator must hear.
@@ -85,6 +86,7 @@ class Pipeline:
     def __init__(
         self,
         outbox: Outbox,
+        memory: Memory,
         enrichers: Sequence[Enricher],
         guard: Guard,
         windows: Windows,
@@ -94,7 +96,10 @@ class Pipeline:
         settled: Callable[[Settled], None],
     ) -> None:
         self._outbox = outbox
-        self._enrichers = tuple(enrichers)
+        self._memory = memory
+        guards = [index for index, one in enumerate(enrichers) if one.on_error == "refuse" and one.order >= ORDER]
+        split = min(guards, default=len(enrichers))
+        self._before, self._after = tuple(enrichers[:split]), tuple(enrichers[split:])
         self._guard = guard
         self._windows = windows
         self._clock = clock
@@ -112,21 +117,32 @@ class Pipeline:
         """
         drafts = await self.prepare(route, hit)
         units = [entry[1] for draft in drafts for entry in draft.units]
-        if units:
-            admissions = iter(await self._outbox.admit(units))
+        memories = [memory for draft in drafts for memory in draft.memories]
+        if units or memories:
+            try:
+                admissions = iter(await self._outbox.admit(units, join, memories))
+            except BaseException:
+                self._memory.forget(memories)
+                for unit in units:
+                    self._memory.forget(unit.memories)
+                raise
             for draft in drafts:
                 for event_id, unit, notes in draft.units:
                     admission = next(admissions)
-                    draft.outcomes.append(_outcome(event_id, unit, notes, admission))
+                    draft.outcomes.append(outcome_of(event_id, unit, notes, admission))
                     for ended in admission.ended:
                         self._settled(ended)
         reply = Reply(
             items=tuple([tuple(draft.outcomes) for draft in drafts]),
-            fates=tuple([_best(draft.outcomes) for draft in drafts]),
+            fates=tuple([best_of(draft.outcomes) for draft in drafts]),
             messages=tuple([draft.message for draft in drafts]),
         )
         self._observe(hit.source, reply)
         return reply
+
+    async def rehearse(self, drafts: Sequence[Draft]) -> list[Admission]:
+        """Return what admission would say of the drafts' units now; nothing is committed."""
+        return await self._outbox.rehearse([entry[1] for draft in drafts for entry in draft.units], join)
 
     async def prepare(self, route: Route, hit: Hit, trace: Trace | None = None, *, verify: bool = True) -> list[Draft]:
         """
@@ -191,46 +207,66 @@ class Pipeline:
         if erasure.scope == "site":
             subjects = site_subjects(digest, site)
         else:
-            subjects = person_subjects(digest, site, erasure.user, route.source.default_country, erasure.customer_id)
+            country = route.source.default_country
+            subjects = person_of(digest, site, erasure.user, country, erasure.customer_id).all
         if subjects:
-            for ended in await self._outbox.erase(subjects, requested_at=erasure.requested_at or self._clock()):
+            for ended in await self._memory.erase(subjects, requested_at=erasure.requested_at or self._clock()):
                 self._settled(ended)
 
     async def _draft(self, route: Route, hit: Hit, event: Event, trace: Trace | None) -> Draft:
         source = route.source
         name = self._name(source, event)
-        if not name:
-            return Draft(_dropped(event, event.source_name, "unmapped"))
         event_time, note = moment(event, hit.received_at)
         if note is not None:
             event = msgspec.structs.replace(event, notes=(*event.notes, note))
         if name != event.name:
             event = msgspec.structs.replace(event, name=name)
-        enriched = await self._enrich(event, hit, trace)
-        denied = False
+        enriched, trail = await self._enrich(event, hit, event_time, trace)
+        denied = isinstance(enriched, Skipped)
         if isinstance(enriched, Skipped):
             if enriched.reason != "consent":
-                return Draft(_dropped(event, name, enriched.reason))
-            denied = True
+                return Draft(_dropped(event, name or event.source_name, enriched.reason))
         else:
             event = enriched
+        memories = self._memory.note(trail, None if denied else event) if trail.keys and trace is None else ()
+        if not name:  # not wanted itself, but the click that it brought may be
+            draft = Draft(_dropped(event, event.source_name, "unmapped"))
+            draft.memories = memories
+            return draft
         facts = Facts(
             name=name, identity=identify(event, source.site, route.id_template), event_time=event_time,
             accepted_at=hit.received_at, source=source.name, site=source.site, is_server=source.is_server,
-            notes=event.notes,
+            notes=event.notes, origins=trail.origins,
+            unsigned=route.signed_checkout and name == "checkout" and not source.is_server,
         )  # fmt: skip
         draft = Draft()
+        draft.memories = memories
+        person = trail.person if trail.user is event.user else self._person(source, event)
         for destination in route.destinations:
-            self._add(draft, route, event, facts, destination, denied=denied, trace=trace)
+            self._add(draft, route, event, facts, person, destination, denied=denied, trace=trace)
         return draft
+
+    def _person(self, source: Source, event: Event) -> Person:
+        return person_of(self._outbox.digest, source.site, event.user, source.default_country)
 
     def _name(self, source: Source, event: Event) -> str:
         """Return the canonical name after the source's overrides, "" for an event that is not wanted."""
         override = source.event_names.get(event.source_name)
         return event.name if override is None else override
 
-    async def _enrich(self, event: Event, hit: Hit, trace: Trace | None) -> Event | Skipped:
-        for enricher in self._enrichers:
+    async def _enrich(
+        self, event: Event, hit: Hit, moment: float, trace: Trace | None
+    ) -> tuple[Event | Skipped, Trail]:
+        completed = await self._run(self._before, event, hit, trace)
+        if isinstance(completed, Skipped):
+            return completed, Trail(moment, b"")
+        recalled, trail = await self._memory.recall(completed, hit.source, moment)
+        if trace is not None and recalled is not completed:
+            trace("recalled from memory", recalled)
+        return await self._run(self._after, recalled, hit, trace), trail
+
+    async def _run(self, enrichers: Sequence[Enricher], event: Event, hit: Hit, trace: Trace | None) -> Event | Skipped:
+        for enricher in enrichers:
             try:
                 result = await enricher.enrich(event, hit)
             except Exception as error:  # a plugin may fail in any way
@@ -254,6 +290,7 @@ class Pipeline:
         route: Route,
         event: Event,
         facts: Facts,
+        person: Person,
         destination: Destination,
         *,
         denied: bool,
@@ -286,11 +323,14 @@ class Pipeline:
                 lane=_lane(destination.name, kind_of(sealed)),
                 event=sealed,
                 marks=marks,
-                subjects=site_subjects(digest, site) + person_subjects(digest, site, event.user, country),
+                subjects=site_subjects(digest, site) + person.all,
                 consent="granted" if event.consent.marketing is True else None,
                 refusal=reason,
+                hold_s=_hold_s(route, destination.name, sealed),
             )
         if marks or reason is None:
+            if draft.memories:
+                unit, draft.memories = msgspec.structs.replace(unit, memories=draft.memories), ()
             draft.units.append((facts.identity.event_id, unit, sealed.notes))
             return
         draft.outcomes.append(
@@ -304,6 +344,22 @@ class Pipeline:
                 is_test=event.test,
             )
         )
+
+
+#: Source: the project's design, *Hold and merge*: within the hour that counts as live, with time left for the call.
+_HELD_UNTIL_S = 3_300
+
+
+def _hold_s(route: Route, destination: str, event: SealedEvent) -> float:
+    """
+    Return how long a checkout waits for its other half.
+
+    One that is late does not wait; one that must not go without a signed copy waits for it as long as it can.
+    """
+    if event.event_name != "checkout" or destination not in route.held_for:
+        return 0.0
+    left = event.event_time + _HELD_UNTIL_S - event.accepted_at
+    return max(left, route.hold_s) if event.unsigned else max(0.0, min(left, route.hold_s))
 
 
 @lru_cache(256)
@@ -322,17 +378,3 @@ def _is_sound(items: object) -> bool:
 
 def _dropped(event: Event, name: str, reason: str) -> Outcome:
     return Outcome(fate="dropped", event_id=event.id, event_name=name, reason=reason, notes=event.notes)
-
-
-def _outcome(event_id: str, unit: Unit, notes: tuple[str, ...], admission: Admission) -> Outcome:
-    return Outcome(
-        fate=admission.fate, event_id=event_id, event_name=unit.event.event_name, destination=unit.lane.destination,
-        reason=admission.reason, of=admission.of, unit=admission.unit, notes=notes, is_test=unit.event.test,
-    )  # fmt: skip
-
-
-def _best(outcomes: Sequence[Outcome]) -> Fate:
-    if len(outcomes) == 1:
-        return outcomes[0].fate
-    found = {outcome.fate for outcome in outcomes}
-    return next((fate for fate in FATES if fate in found), "dropped")

@@ -37,11 +37,14 @@ def _is_hashed(fields: dict[str, tuple[str, ...]]) -> bool:
 class Facts:
     """What the pipeline has decided about an event, the same for all its destinations."""
 
-    __slots__ = ("accepted_at", "born", "event_time", "identity", "name", "notes", "site", "source")
+    __slots__ = (
+        "accepted_at", "born", "event_time", "identity", "name", "notes", "origins", "site", "source", "unsigned",
+    )  # fmt: skip
 
     def __init__(
         self, *, name: str, identity: Identity, event_time: int, accepted_at: float, source: str, site: str,
-        is_server: bool, notes: tuple[str, ...],
+        is_server: bool, notes: tuple[str, ...], origins: dict[str, str] | None = None,
+        unsigned: bool = False,
     ) -> None:  # fmt: skip
         self.name = name
         self.identity = identity
@@ -51,6 +54,8 @@ class Facts:
         self.site = site
         self.born = "server" if is_server else "browser"
         self.notes = notes
+        self.origins = origins or {}
+        self.unsigned = unsigned
 
 
 def seal(event: Event, facts: Facts, name: str, identifiers: Identifiers, destination: str) -> SealedEvent:
@@ -107,6 +112,8 @@ def seal(event: Event, facts: Facts, name: str, identifiers: Identifiers, destin
         test=event.test,
         notes=texts.notes,
         extra=event.extra,
+        origins=facts.origins,
+        unsigned=facts.unsigned,
     )
 
 

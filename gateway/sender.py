@@ -216,7 +216,7 @@ class DestinationLane:
 
     def _decide(self, unit: Claimed, lane: Lane, now: float) -> Settlement | None:
         """Look at the unit for the last time before it is sent."""
-        reason = self._destination.refuse(unit.event, now)
+        reason = "unsigned" if unit.event.unsigned else self._destination.refuse(unit.event, now)
         if reason is not None:
             # one that was attempted may have arrived: its marks must stay
             end: Literal["dead", "dropped"] = "dead" if unit.attempts else "dropped"

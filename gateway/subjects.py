@@ -6,11 +6,28 @@ Independent of destinations, scoped to the site, and the same for a plain value 
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway import identifiers
 from gateway.event import User
 
 Digest = Callable[..., bytes]
+
+
+class Person(NamedTuple):
+    """The subjects of one person, by what they were made of; ``ids`` are external ids and a source's own."""
+
+    emails: tuple[bytes, ...] = ()
+    phones: tuple[bytes, ...] = ()
+    ids: tuple[bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """Every subject."""
+        return self.emails + self.phones + self.ids
+
+
+NOBODY = Person()
 
 
 @lru_cache(256)
@@ -19,16 +36,17 @@ def site_subjects(digest: Digest, site: str) -> tuple[bytes, ...]:
     return (digest("subject", site, "site"),)
 
 
-def person_subjects(
-    digest: Digest, site: str, user: User, country: str | None, customer_id: str | None = None
-) -> tuple[bytes, ...]:
+def person_of(digest: Digest, site: str, user: User, country: str | None, customer_id: str | None = None) -> Person:
     """Return the subjects of a person: e-mail, phone, external id (and the source's own id of a customer)."""
-    found = [digest("subject", site, "email", _email(value)) for value in user.email]
-    country = user.country[0] if user.country else country
-    found += [digest("subject", site, "phone", _phone(value, country)) for value in user.phone]
     ids = (*user.external_id, customer_id) if customer_id else user.external_id
-    found += [digest("subject", site, "id", _external_id(value)) for value in ids]
-    return tuple(found)
+    if not (user.email or user.phone or ids):
+        return NOBODY
+    country = user.country[0] if user.country else country
+    return Person(
+        tuple([digest("subject", site, "email", _email(value)) for value in user.email]),
+        tuple([digest("subject", site, "phone", _phone(value, country)) for value in user.phone]),
+        tuple([digest("subject", site, "id", _external_id(value)) for value in ids]),
+    )
 
 
 def _email(value: str) -> str:

@@ -548,9 +548,12 @@ def test_consent(run: Callable[..., None]) -> None:
         assert (first["dropped"], first["events"][0]["reason"]) == (1, "consent")
         later = await served.taken("api", event(event_id="e1"))
         assert (later["dropped"], later["events"][0]["reason"]) == (1, "consent")
-        assert (await served.taken("tag", event(event_id="e2")))["accepted"] == 1
+        remembered = await served.taken("api", event(event_id="e3", event_time=int(NOW)))
+        assert (remembered["dropped"], remembered["events"][0]["reason"]) == (1, "consent"), "the same person"
+        other = {"user": {"email": "max@example.com"}}
+        assert (await served.taken("tag", event(event_id="e2", **other)))["accepted"] == 1
         assert await served.waiting() == 1
-        withdrawn = await served.taken("tag", event(event_id="e2", **denied))
+        withdrawn = await served.taken("tag", event(event_id="e2", **other, **denied))
         assert withdrawn["events"][0]["reason"] == "consent"
         assert await served.waiting() == 0
         ended = [row for row in served.gateway.tally.events if row.event == "lead" and row.destination == "pinterest"]

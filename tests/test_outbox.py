@@ -173,7 +173,7 @@ def test_a_copy_is_merged_into_the_waiting_event(tmp_path: Path) -> None:
         merged = await one(outbox, unit(outbox, copy, "order:7", "checkout:t"), join=join)
         assert (merged.fate, merged.of) == ("merged", "sh-1")
         third = await one(outbox, unit(outbox, event("x"), "checkout:t"), join=join)
-        assert third.fate == "merged"
+        assert third.fate == "duplicate", "it adds nothing"
         lease = await claim(outbox, clock)
         assert [(claimed.event.event_id, claimed.event.search_string) for claimed in lease.units] == [("sh-1", "lamp")]
 
@@ -190,7 +190,7 @@ def test_a_copy_joins_two_waiting_events(tmp_path: Path) -> None:
         assert both.fate == "merged"
         assert [(ended.event_id, ended.end) for ended in both.ended] == [("b", "merged")]
         assert outbox.waiting(LANE) == 1
-        assert (await one(outbox, unit(outbox, event("b")), join=join)).fate == "merged"
+        assert (await one(outbox, unit(outbox, event("b")), join=join)).fate == "duplicate"
         assert len((await claim(outbox, clock)).units) == 1
 
     run(tmp_path, scenario)
@@ -468,15 +468,16 @@ def test_migrations_run_once_and_keep_a_copy(tmp_path: Path, monkeypatch: pytest
     def add_column(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE erased ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(schema, "MIGRATIONS", (add_column,))
-    monkeypatch.setattr(schema, "VERSION", 2)
+    newer = schema.VERSION + 1
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_column))
+    monkeypatch.setattr(schema, "VERSION", newer)
 
     async def later(outbox: SqliteOutbox, _clock: Clock) -> None:
         assert outbox.waiting(LANE) == 1
 
     run(tmp_path, later)
     run(tmp_path, later)
-    assert (tmp_path / "store.db.before-2").exists()
+    assert (tmp_path / f"store.db.before-{newer}").exists()
 
 
 def test_payloads_leave_the_disk_after_delivery(tmp_path: Path) -> None:

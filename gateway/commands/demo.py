@@ -153,6 +153,13 @@ class Row:
         if hit.event_id and self.status == 200 and not self.body:
             self.waits_for = [hit.event_id]
 
+    def follow(self, earlier: Sequence["Row"]) -> None:
+        """Tell earlier copies of the same conversion under which id it goes on."""
+        if self.hit.conversion and self.events and self.events[0]["outcome"] == "merged":
+            for row in earlier:
+                if row.hit.conversion == self.hit.conversion and row.waits_for:
+                    row.waits_for = [self.events[0]["of"]]
+
     def answered(self) -> str:
         """Return the answer as text: status, fate, reason."""
         if "error" in self.body:
@@ -291,7 +298,9 @@ class _Demo:
         try:
             with live or nullcontext():
                 for hit in hits():
-                    rows.append(await self._send(client, hit))
+                    row = await self._send(client, hit)
+                    row.follow(rows)
+                    rows.append(row)
                     if live:
                         live.update(self._table(rows), refresh=True)
                 with suppress(TimeoutError):

@@ -25,6 +25,7 @@ BROWSER = (
 )
 ROBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 EPIK = "dj0yJnU9ZGVtbyZwPTAmbj1kZW1v"
+_ORDER = "order 5001"
 #: Sales of the counter in one request.
 SALES = 20
 
@@ -34,7 +35,7 @@ class DemoHit(Struct, frozen=True, kw_only=True):
     One request.
 
     ``title`` says what it is, ``event_id`` the id of an event whose answer is an image and names none, ``remark``
-    what to look at when it has been delivered.
+    what to look at when it has been delivered. Hits with the same ``conversion`` become one event.
     """
 
     title: str
@@ -45,6 +46,7 @@ class DemoHit(Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     event_id: str = ""
     remark: str = ""
+    conversion: str = ""
 
 
 def hits(now: float | None = None) -> tuple[DemoHit, ...]:
@@ -115,12 +117,13 @@ def _page() -> tuple[DemoHit, ...]:
 def _shopify(now: float) -> tuple[DemoHit, ...]:
     order = _json(_order(now))
     return (
-        _webhook("order created", "orders/create", order, "1", remark="signature checked"),
+        _webhook("order created", "orders/create", order, "1", remark="one checkout, all signals, the pixel's id"),
         _webhook("the same delivery, sent again", "orders/create", order, "1"),
         _webhook("the same order, now paid", "orders/paid", order, "2"),
         DemoHit(
             title="the same order, from the shop's pixel",
             source="shop_pixel",
+            conversion=_ORDER,
             headers=_shopper(Origin="null"),
             body=_json(_customer_event(now)),
         ),
@@ -172,7 +175,7 @@ def _webhook(title: str, topic: str, body: bytes, delivery: str, *, secret: str 
         "X-Shopify-Webhook-Id": f"demo-{delivery}",
         "X-Shopify-Hmac-Sha256": base64.b64encode(digest).decode(),
     }
-    return DemoHit(title=title, source="shop", headers=headers, body=body, remark=remark)
+    return DemoHit(title=title, source="shop", headers=headers, body=body, remark=remark, conversion=_ORDER)
 
 
 def _customer_event(now: float) -> dict[str, Any]:

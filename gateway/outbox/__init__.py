@@ -7,7 +7,7 @@ knows no vendor. One *unit* is one (event, destination) with an opaque text id.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gateway.event import SealedEvent, Struct
 from gateway.outcome import Fate, Settled
@@ -43,6 +43,57 @@ class Mark(Struct, frozen=True, kw_only=True):
     business: bool = False
 
 
+class Remembered:
+    """
+    What is remembered under one key: mutable, because later hits of the same key add to it before it is committed.
+
+    ``clicks`` are click ids by vendor, of the hit at ``click_at``; ``ip`` and ``user_agent`` of the hit at ``seen_at``;
+    ``marketing`` and ``sale`` the person's newest choices (``sale``: :data:`ALLOWED`, :data:`OPTED_OUT` or
+    :data:`LIMITED`) and when they were made; ``subjects`` whose it is, for erasure. Times are Unix seconds.
+    """
+
+    __slots__ = (
+        "click_at", "clicks", "expires", "ip", "marketing", "marketing_at", "sale", "sale_at", "seen_at", "subjects",
+        "user_agent",
+    )  # fmt: skip
+
+    def __init__(self, subjects: tuple[bytes, ...] = ()) -> None:
+        self.expires = 0
+        self.subjects = subjects
+        self.clicks: dict[str, str] | None = None
+        self.click_at = 0.0
+        self.ip: str | None = None
+        self.user_agent: str | None = None
+        self.seen_at = 0.0
+        self.marketing: bool | None = None
+        self.marketing_at = 0.0
+        self.sale: int | None = None
+        self.sale_at = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return all(one is None for one in (self.clicks, self.ip, self.user_agent, self.marketing, self.sale))
+
+    def blank(self) -> None:
+        """Forget everything, in whatever hands this object is."""
+        self.clicks = self.ip = self.user_agent = self.marketing = self.sale = None
+        self.subjects = ()
+
+
+#: The values of :attr:`Remembered.sale`: the sale of data is allowed, opted out of (as inferred from a signal), or the
+#: source said itself that the data are limited.
+ALLOWED, OPTED_OUT, LIMITED = 0, 1, 2
+
+
+class Memorandum(NamedTuple):
+    """One key and what is to be remembered under it; ``since`` (Unix s) is the event time that it came with."""
+
+    digest: bytes
+    record: Remembered
+    since: float
+
+
 class Unit(Struct, frozen=True, kw_only=True):
     """
     One event for one destination, ready to be admitted.
@@ -50,7 +101,8 @@ class Unit(Struct, frozen=True, kw_only=True):
     ``marks`` are its deduplication keys, none for a keyless event; ``subjects`` keyed hashes of the person and the
     site, for erasure; ``hold_s`` how long it waits for its other half. ``consent`` is the person's explicit choice in
     this event, if any: "denied" admits nothing, withdraws a waiting copy and leaves a tombstone. ``refusal`` is why the
-    event cannot be sent by itself: it is dropped for that reason unless it meets a copy that it completes.
+    event cannot be sent by itself: it is dropped for that reason unless it meets a copy that it completes, or waits for
+    one. ``memories`` is what the event leaves for later ones, committed with it.
     """
 
     lane: Lane
@@ -60,6 +112,7 @@ class Unit(Struct, frozen=True, kw_only=True):
     hold_s: float = 0.0
     consent: Literal["denied", "granted"] | None = None
     refusal: str | None = None
+    memories: tuple[Memorandum, ...] = ()
 
 
 #: Merges a copy into the event it met: ``join(kept, copy, frozen)``; pure. ``frozen``: id, name and time may not change
@@ -70,6 +123,9 @@ Join = Callable[[SealedEvent, SealedEvent, bool], SealedEvent]
 class Admission(Struct, frozen=True, kw_only=True):
     """
     What became of one unit; ``of`` is the event id of the one it met, ``ended`` the units that this admission ended.
+
+    ``event`` is the joint event of a merged copy. ``missed`` names what a duplicate has and the event that was sent
+    had not, as far as that is still known.
     """
 
     fate: Fate
@@ -77,6 +133,8 @@ class Admission(Struct, frozen=True, kw_only=True):
     of: str | None = None
     reason: str | None = None
     ended: tuple[Settled, ...] = ()
+    event: SealedEvent | None = None
+    missed: tuple[str, ...] = ()
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -177,17 +235,42 @@ class Outbox(ABC):
         """
 
     @abstractmethod
-    async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+    async def admit(
+        self, units: Sequence[Unit], join: Join | None = None, memories: Sequence[Memorandum] = ()
+    ) -> list[Admission]:
         """
-        Decide and commit the units of one request together; returns after the durable commit.
+        Decide and commit the units of one request together; returns after the durable commit. ``memories`` are those
+        of events that have no unit.
 
-        A unit that meets a waiting or dead one by any mark is merged with it by ``join`` (without ``join`` it is its
-        duplicate); one that meets a delivered one is its duplicate; either way its marks from then on stand for the one
-        it met.
+        A unit that meets a waiting or dead one by any mark is merged with it by ``join`` (without ``join``, or when it
+        adds nothing, it is its duplicate); one that meets a delivered one is its duplicate; either way its marks from
+        then on stand for the one it met.
 
         Raises:
             Unavailable: Nothing of the request was accepted.
         """
+
+    @abstractmethod
+    async def rehearse(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+        """Decide as :meth:`admit` does, and commit nothing."""
+
+    @abstractmethod
+    async def recall(self, digests: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """
+        Return what is remembered under these keys.
+
+        Raises:
+            Unavailable: The store cannot be read.
+        """
+
+    @abstractmethod
+    def may_remember(self, digest: bytes) -> bool:
+        """Whether :meth:`recall` may find something under the key; cheap, and never False when it does."""
+
+    @property
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether new keys are remembered: beyond the limit only known ones are, until some expired."""
 
     @abstractmethod
     async def claim(self, lane: Lane, limit: int, now: float) -> Lease | None:
@@ -219,8 +302,8 @@ class Outbox(ABC):
     @abstractmethod
     async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:
         """
-        Erase the waiting, leased and dead units that any subject matches (a person's, or a whole site's), and refuse
-        older copies for 30 days.
+        Erase the waiting, leased and dead units that any subject matches (a person's, or a whole site's), and what is
+        remembered of them, and refuse older copies for 30 days.
 
         Leased units are erased too: an answer that says "retry" ends them. Deduplication marks stay.
         """

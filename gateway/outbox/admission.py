@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.event import SealedEvent
-from gateway.outbox import Admission, Join, Lane, Mark, Unit
+from gateway.merge import signals
+from gateway.outbox import Admission, Join, Lane, Mark, Memorandum, Remembered, Unit, memories
 from gateway.outbox.records import pack, split, unpack
 from gateway.outbox.statements import insert_rows
-from gateway.outcome import Settled
+from gateway.outcome import Fate, Settled
 
 WAITING, DEAD, DOOMED = 0, 1, 2
 _REPLACE_MARK = (
@@ -48,7 +49,10 @@ class Target:
 
 class Batch:
     """
-    The decisions of one group commit; ``leased`` maps leased unit ids, ``erased`` subjects to the time of the request.
+    The decisions of one group commit.
+
+    ``leased`` maps leased unit ids, ``erased`` subjects to the time of the request, ``sent`` delivered units to what
+    they carried.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class Batch:
         now: float,
         leased: Mapping[int, str],
         erased: Mapping[bytes, float],
+        sent: Mapping[int, frozenset[str]],
     ) -> None:
         self._connection = connection
         self._lanes = lanes
         self._now = now
         self._leased = leased
         self._erased = erased
+        self._sent = sent
         self.next_unit = next_unit
         #: Change of the number of waiting and dead units by lane id, for the counters kept in memory.
         self.waiting: dict[int, int] = {}
@@ -74,6 +80,8 @@ class Batch:
         self._known: dict[bytes, Target] = {}
         self._targets: dict[int, Target] = {}
         self._new: dict[int, tuple[Unit, Target]] = {}
+        #: What is to be remembered, by key.
+        self.memories: dict[bytes, Remembered] = {}
         self._marks: dict[bytes, tuple[int, int, str | None]] = {}
 
     def load(self, requests: Iterable[Sequence[Unit]]) -> None:
@@ -101,6 +109,8 @@ class Batch:
         """Decide one unit; writes are kept for :meth:`flush`."""
         if self._erased and any(unit.event.event_time < self._erased.get(subject, 0.0) for subject in unit.subjects):
             return Admission(fate="dropped", reason="erased")
+        if unit.memories:
+            self.remember(unit.memories)
         met = self._met(unit)
         if unit.consent == "denied":
             return self._deny(unit, met)
@@ -114,13 +124,23 @@ class Batch:
         live = [target for target in met if target.state in (WAITING, DEAD)]
         sent = next((target for target in met if target.state not in (WAITING, DEAD)), None)
         if not met:
-            return self._insert(unit) if unit.refusal is None else Admission(fate="dropped", reason=unit.refusal)
+            # what is held may still be completed: it is refused when it is claimed
+            if unit.refusal is None or unit.hold_s > 0:
+                return self._insert(unit)
+            return Admission(fate="dropped", reason=unit.refusal)
         if sent is not None:
             return self._duplicate(unit, sent, live)
         return self._merge(unit, live, join)
 
+    def remember(self, memories: Iterable[Memorandum]) -> None:
+        """Keep for :meth:`flush` what is remembered, unless its person was erased since."""
+        for digest, record, since in memories:
+            if self._erased and any(since < self._erased.get(subject, 0.0) for subject in (digest, *record.subjects)):
+                continue
+            self.memories[digest] = record
+
     def flush(self) -> None:
-        """Write what was decided: new units, new marks, in bulk."""
+        """Write what was decided: new units, new marks, what is remembered, in bulk."""
         rows = [
             (
                 number,
@@ -138,6 +158,8 @@ class Batch:
         insert_rows(self._connection, "INSERT INTO unit", "(?,?,0,?,?,?,0,0,NULL,NULL,?,?,?)", "", rows)
         marks = [(digest, *self._marks[digest]) for digest in sorted(self._marks)]
         insert_rows(self._connection, "INSERT INTO mark", "(?,?,?,?)", _REPLACE_MARK, marks)
+        if self.memories:
+            memories.write(self._connection, self.memories)
 
     def _met(self, unit: Unit) -> list[Target]:
         found: dict[int, Target] = {}
@@ -187,7 +209,9 @@ class Batch:
         for target in live:
             self._readdress(target, sent)
         self._adopt(unit.marks, sent)
-        return Admission(fate="duplicate", of=sent.event_id, unit=format(sent.unit, "x"), ended=ended)
+        carried = self._sent.get(sent.unit)
+        missed = () if carried is None else tuple(sorted(signals(unit.event) - carried))
+        return Admission(fate="duplicate", of=sent.event_id, unit=format(sent.unit, "x"), ended=ended, missed=missed)
 
     def _merge(self, unit: Unit, live: list[Target], join: Join | None) -> Admission:
         """
@@ -205,12 +229,15 @@ class Batch:
             event = join(event, self._event(other), frozen) if join else event
             ended.append(self._end(other, "merged", None))
         merged = join(event, unit.event, frozen) if join else event
-        met_other_side = merged.born != event.born or unit.event.born != event.born
+        met_other_side = any(copy.born != event.born for copy in (unit.event, *map(self._event, others)))
         self._adopt(unit.marks, kept)
         for other in others:
             self._readdress(other, kept)
+        # an exact copy is a duplicate, whether or not the first one was sent meanwhile
+        adds = merged != event or others or met_other_side or kept.state != WAITING
+        fate: Fate = "merged" if adds else "duplicate"
         self._store(kept, merged, unit, release=met_other_side)
-        return Admission(fate="merged", of=merged.event_id, unit=format(kept.unit, "x"), ended=tuple(ended))
+        return Admission(fate=fate, of=merged.event_id, unit=format(kept.unit, "x"), ended=tuple(ended), event=merged)
 
     def _is_frozen(self, target: Target) -> bool:
         return target.attempts > 0 or target.unit in self._leased

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gateway.errors import Unavailable
-from gateway.outbox import Admission, Join, Unit
+from gateway.outbox import Admission, Join, Memorandum, Unit
 
-Request = tuple[Sequence[Unit], Join | None]
+Request = tuple[Sequence[Unit], Join | None, Sequence[Memorandum]]
 Admitted = list[list[Admission]]
 #: Called on any thread with the admissions of every request in order, or with what went wrong.
 Done = Callable[[Admitted | None, BaseException | None], None]
@@ -61,7 +61,9 @@ class Gathering:
         self._last_batch = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def add(self, units: Sequence[Unit], join: Join | None) -> list[Admission]:
+    async def add(
+        self, units: Sequence[Unit], join: Join | None, memories: Sequence[Memorandum] = ()
+    ) -> list[Admission]:
         """
         Add a request to the next batch; returns after its commit.
 
@@ -75,7 +77,7 @@ class Gathering:
         if commit is None:
             commit = self._commit = Commit(loop=loop)
         index = len(self._requests)
-        self._requests.append((units, join))
+        self._requests.append((units, join, memories))
         self._waiting += len(units)
         if not self._busy:
             if self._waiting >= _FULL:

@@ -5,11 +5,13 @@ Which units are leased is known in memory; the list itself is one small row, so 
 lease are known to have been attempted (their id and time are frozen, and an offline one may have arrived).
 """
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from gateway.merge import signals
 from gateway.outbox import Claimed, Lane, Lease, Settlement
 from gateway.outbox.admission import DOOMED, settled
 from gateway.outbox.records import split, unpack
@@ -43,6 +45,10 @@ def _nothing() -> None:
 #: or app.
 FRESH_S = 3_600
 _ID_BYTES = 8
+#: So many delivered units are known by what they carried.
+_SENT = 20_000
+#: There are few combinations of signals, and many units.
+_KINDS: dict[frozenset[str], frozenset[str]] = {}
 _CHOOSE = (
     "SELECT json_group_array(id) FROM (SELECT id FROM unit INDEXED BY unit_waiting"
     " WHERE state = 0 AND lane = ?1 AND event_time {} ?2 AND due <= ?3"
@@ -68,6 +74,8 @@ class Ledger:
         self.doomed: set[int] = set()
         self._leases: dict[str, tuple[Lane, list[int], float]] = {}
         self._serial = 0
+        #: What the latest delivered units carried: a late copy learns what it would have added.
+        self.sent: dict[int, frozenset[str]] = {}
 
     def recover(self) -> int:
         """After a crash: units that were leased have been attempted, maybe successfully; returns how many."""
@@ -186,7 +194,21 @@ class Ledger:
             for one in valid
             if one.end != "retry"
         )  # fmt: skip
-        return Ended(ended, -len(gone) - len(dead), len(dead)), lambda: self._release(lease.token)
+        delivered = [claimed[one.unit] for one in valid if one.end == "delivered"]
+
+        def after() -> None:
+            self._release(lease.token)
+            self._remember(delivered)
+
+        return Ended(ended, -len(gone) - len(dead), len(dead)), after
+
+    def _remember(self, delivered: Iterable[Claimed]) -> None:
+        sent = self.sent
+        for unit in delivered:
+            found = signals(unit.event)
+            sent[int(unit.unit, 16)] = _KINDS.setdefault(found, found)
+        for unit_id in list(itertools.islice(sent, max(0, len(sent) - _SENT))):
+            del sent[unit_id]
 
 
 _PUT_BACK = "UPDATE unit SET attempts = attempts + 1, due = ?, twice = twice OR ?, reason = ? WHERE id IN ({})"

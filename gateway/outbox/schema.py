@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.errors import StoreError, StoreLocked, StoreTooNew
 
 #: Grows by one with each entry of MIGRATIONS.
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -45,13 +45,27 @@ CREATE INDEX unit_ended ON unit (ended_at) WHERE state <> 0;
 CREATE TABLE mark (
     digest BLOB PRIMARY KEY, unit INTEGER NOT NULL, expires INTEGER NOT NULL, event_id TEXT
 ) WITHOUT ROWID;
+-- what later events may need of earlier hits: click ids as JSON, address and browser, and the person's choices;
+-- subjects: whose it is; times in Unix seconds, sale as in gateway.outbox
+CREATE TABLE memory (
+    digest BLOB PRIMARY KEY, expires INTEGER NOT NULL, subjects BLOB NOT NULL,
+    clicks TEXT, click_at REAL NOT NULL, ip TEXT, user_agent TEXT, seen_at REAL NOT NULL,
+    marketing INTEGER, marketing_at REAL NOT NULL, sale INTEGER, sale_at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE lease (token TEXT PRIMARY KEY, units BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE erased (subject BLOB PRIMARY KEY, before REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 """
 
 Migration = Callable[[sqlite3.Connection], None]
+
+
+def _add_memory(connection: sqlite3.Connection) -> None:
+    """Version 2 remembers: click ids, clients, choices."""
+    connection.execute(next(table for table in TABLES.split(";\n") if "CREATE TABLE memory" in table))
+
+
 #: MIGRATIONS[n] turns version n + 1 into n + 2. Each runs in its own transaction, after a copy of the file was made.
-MIGRATIONS: Sequence[Migration] = ()
+MIGRATIONS: Sequence[Migration] = (_add_memory,)
 
 
 class FileLock:
@@ -170,3 +184,32 @@ def digest_key(connection: sqlite3.Connection) -> bytes:
     """Return the store's secret for keyed hashes; made with the file, never shown."""
     (key,) = connection.execute("SELECT value FROM meta WHERE name = 'digest_key'").fetchone()
     return bytes(key)
+
+
+def copy_store(path: Path, target: Path) -> int:
+    """
+    Write a consistent copy of a store that may be in use; returns its bytes.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists: choose a new file name.")
+    reader = connect_reader(path)
+    try:
+        reader.execute("VACUUM INTO ?", (str(target),))
+    except sqlite3.Error as error:
+        raise StoreError(f"{target} cannot be written ({error}): choose a file in an existing folder.") from error
+    finally:
+        reader.close()
+    target.chmod(0o600)
+    return target.stat().st_size
+
+
+def sqlite_version() -> tuple[str, bool]:
+    """
+    Return SQLite's version and whether it has the WAL-reset bug (harmless here: one connection writes and checkpoints).
+    """
+    version = sqlite3.sqlite_version_info
+    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+    return sqlite3.sqlite_version, not fixed

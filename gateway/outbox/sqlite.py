@@ -3,13 +3,12 @@
 import asyncio
 import hashlib
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.errors import StoreError, Unavailable
+from gateway.errors import Unavailable
 from gateway.event import SealedEvent
 from gateway.outbox import (
     Admission,
@@ -19,20 +18,24 @@ from gateway.outbox import (
     DeadLetter,
     Join,
     Lane,
-    LaneCount,
     Lease,
+    Memorandum,
     Outbox,
+    Remembered,
     Replayed,
     Settlement,
     Unit,
     kind_of,
 )
 from gateway.outbox import letters as dead_letters
+from gateway.outbox import memories as memory_table
 from gateway.outbox.admission import Batch
+from gateway.outbox.counting import count_lanes
 from gateway.outbox.gathering import Admitted, Gathering, Request
 from gateway.outbox.leases import After, Ledger
+from gateway.outbox.recollection import Recollection
 from gateway.outbox.records import DIGEST_SIZE, split
-from gateway.outbox.schema import FileLock, connect, connect_reader, digest_key
+from gateway.outbox.schema import FileLock, connect, copy_store, digest_key
 from gateway.outbox.upkeep import Upkeep
 from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
@@ -53,6 +56,7 @@ class SqliteOutbox(Outbox):
         linger_s: How long a first request waits for company before its commit.
         business_key_s: Lifetime of marks that a replay renews.
         dead_keep_s: How long dead letters are kept.
+        memory_keys: How many keys are remembered at most.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class SqliteOutbox(Outbox):
         linger_s: float = 0.001,
         business_key_s: int = 2_592_000,
         dead_keep_s: float = 1_209_600,
+        memory_keys: int = 1_000_000,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -79,7 +84,10 @@ class SqliteOutbox(Outbox):
         self._keyed = hashlib.blake2b(digest_size=DIGEST_SIZE, key=digest_key(self._connection))
         self._ledger = Ledger(self._connection)
         self.recovered = self._recover()
-        self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded)
+        self._memory_keys = memory_keys
+        self._walk = memory_table.Walk(self._connection, memory_keys)
+        self._recollection = Recollection(path, clock, memory_keys)
+        self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded, self._walk)
         self._writer = Writer(self._connection, self._upkeep.run)
         self._gathering = Gathering(
             lambda requests, done: self._writer.hand_over(lambda: self._admit(requests), done), linger_s, self._notify
@@ -113,27 +121,72 @@ class SqliteOutbox(Outbox):
 
     # -- admission: gathered on the loop, decided and committed on the writer's thread
 
-    async def admit(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+    async def admit(
+        self, units: Sequence[Unit], join: Join | None = None, memories: Sequence[Memorandum] = ()
+    ) -> list[Admission]:
         """Commit the units of one request together with those of others."""
         if self._closed:
             raise Unavailable("stopping", "The gateway is stopping.")
-        return await self._gathering.add(units, join)
+        return await self._gathering.add(units, join, memories)
 
     def _admit(self, requests: Sequence[Request]) -> tuple[Admitted, After]:
-        for lane in {unit.lane for units, _ in requests for unit in units}:
-            self._lane_number(lane)
-        batch = Batch(self._connection, self._lanes, self._next_unit, self._clock(), self._ledger.units, self._erased)
-        batch.load(units for units, _ in requests)
-        result = [[batch.admit(unit, join) for unit in units] for units, join in requests]
+        batch = self._batch([units for units, _, _ in requests])
+        result = []
+        for units, join, memories in requests:
+            batch.remember(memories)
+            result.append([batch.admit(unit, join) for unit in units])
         batch.flush()
 
         def after() -> None:
             self._next_unit = batch.next_unit
+            if batch.memories:
+                self._walk.rows += self._recollection.added(batch.memories)
             self._ledger.doomed |= batch.doomed
             _add(self._waiting, batch.waiting)
             _add(self._dead, batch.dead)
 
         return result, after
+
+    def _batch(self, requests: Sequence[Sequence[Unit]]) -> Batch:
+        for lane in {unit.lane for units in requests for unit in units}:
+            self._lane_number(lane)
+        ledger = self._ledger
+        batch = Batch(
+            self._connection, self._lanes, self._next_unit, self._clock(), ledger.units, self._erased, ledger.sent
+        )
+        batch.load(requests)
+        return batch
+
+    async def rehearse(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
+        """Decide, and take everything back."""
+        lanes = dict(self._lanes)
+
+        def job() -> tuple[list[Admission], None]:
+            self._connection.execute("SAVEPOINT rehearsal")
+            try:
+                batch = self._batch([units])
+                return [batch.admit(unit, join) for unit in units], None
+            finally:
+                self._connection.execute("ROLLBACK TO rehearsal")
+                self._connection.execute("RELEASE rehearsal")
+                self._lanes = lanes
+
+        return await self._writer.run(job)
+
+    # -- memory
+
+    async def recall(self, digests: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """Look beside the writer."""
+        return await self._recollection.look(digests)
+
+    def may_remember(self, digest: bytes) -> bool:
+        """Ask the filter; with a full table, whether the key is in it already decides."""
+        return self._recollection.may_have(digest)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether new keys are remembered."""
+        return self._walk.rows < self._memory_keys * 1.25
 
     def _lane_number(self, lane: Lane) -> int:
         number = self._lanes.get(lane)
@@ -233,6 +286,11 @@ class SqliteOutbox(Outbox):
         def matches(stored: bytes, event: SealedEvent) -> bool:
             return event.event_time < requested_at and not wanted.isdisjoint(split(stored))
 
+        start: bytes | None = b""
+        while start is not None:
+            start = await self._writer.run(
+                lambda start=start: (memory_table.erase(self._connection, wanted, start), None)  # type: ignore[misc]
+            )
         ended: list[Settled] = []
         for bounds in await self._writer.run(lambda: (list(dead_letters.slices(self._connection)), None)):
             ended += await self._writer.run(lambda bounds=bounds: self._erase(bounds, matches))  # type: ignore[misc]
@@ -302,33 +360,9 @@ class SqliteOutbox(Outbox):
 
     async def counts(self) -> Counts:
         """Count on a reading connection, beside the writer."""
-        return await asyncio.to_thread(self._count)
-
-    def _count(self) -> Counts:
-        reader = connect_reader(self.path)
-        try:
-            lanes = []
-            for lane, number in self._lanes.items():
-                oldest = reader.execute(
-                    "SELECT accepted_at FROM unit WHERE lane = ? AND state = 0 ORDER BY id LIMIT 1", (number,)
-                ).fetchone()
-                twice = reader.execute(
-                    "SELECT count(*) FROM unit WHERE lane = ? AND state <> 0 AND twice = 1", (number,)
-                ).fetchone()
-                lanes.append(
-                    LaneCount(
-                        destination=lane.destination,
-                        kind=lane.kind,
-                        waiting=max(0, self.waiting(lane)),
-                        leased=self._ledger.leased(lane),
-                        dead=self._dead.get(number, 0),
-                        maybe_twice=twice[0],
-                        oldest_at=oldest[0] if oldest else None,
-                    )
-                )
-        finally:
-            reader.close()
-        return Counts(lanes=tuple(lanes), file_bytes=self.path.stat().st_size)
+        return await asyncio.to_thread(
+            count_lanes, self.path, dict(self._lanes), self.waiting, self._ledger.leased, self._dead
+        )
 
     async def ping(self) -> None:
         """Commit a heartbeat."""
@@ -344,24 +378,7 @@ class SqliteOutbox(Outbox):
 
     async def backup(self, path: str) -> int:
         """Write a consistent copy beside the running store."""
-        target = Path(path)
-
-        def copy() -> int:
-            if target.exists():
-                raise FileExistsError(f"{target} exists: choose a new file name.")
-            reader = connect_reader(self.path)
-            try:
-                reader.execute("VACUUM INTO ?", (str(target),))
-            except sqlite3.Error as error:
-                raise StoreError(
-                    f"{target} cannot be written ({error}): choose a file in an existing folder."
-                ) from error
-            finally:
-                reader.close()
-            target.chmod(0o600)
-            return target.stat().st_size
-
-        return await asyncio.to_thread(copy)
+        return await asyncio.to_thread(copy_store, self.path, Path(path))
 
     async def close(self) -> None:
         """Commit what was handed over, empty the WAL, release the lock; harmless twice."""
@@ -370,6 +387,7 @@ class SqliteOutbox(Outbox):
         self._closed = True
         await self._gathering.drain()
         await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._recollection.close)
         self._upkeep.run(force=True)
         self._connection.close()
         self._lock.release()
@@ -379,12 +397,3 @@ def _add(counters: dict[int, int], change: dict[int, int]) -> None:
     for key, count in change.items():
         if count:
             counters[key] = counters.get(key, 0) + count
-
-
-def sqlite_version() -> tuple[str, bool]:
-    """
-    Return SQLite's version and whether it has the WAL-reset bug (harmless here: one connection writes and checkpoints).
-    """
-    version = sqlite3.sqlite_version_info
-    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
-    return sqlite3.sqlite_version, not fixed

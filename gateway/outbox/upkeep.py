@@ -6,6 +6,7 @@ noticeably.
   gone from the disk within a minute (``secure_delete`` takes care of the pages).
 * Marks expire by a walk round the table in key order, a few thousand at a time: an index on the expiry would cost every
   insert, and dropping whole tables stalls for tenths of a second.
+* What is remembered expires by a walk of its own (:mod:`gateway.outbox.memories`).
 * Dead letters expire after ``dead_keep_s``.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.outbox.letters import discard_old
+from gateway.outbox.memories import Walk
 
 #: Rows written between two checkpoints; about as many pages. Small ones: each holds up the commits that wait for it.
 _PASSIVE_ROWS = 1_000
@@ -32,13 +34,14 @@ class Upkeep:
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, clock: Callable[[], float], dead_keep_s: float,
-        discarded: Callable[[dict[int, int]], None],
+        discarded: Callable[[dict[int, int]], None], memories: Walk,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._wal = path.with_name(path.name + "-wal")
         self._clock = clock
         self._dead_keep_s = dead_keep_s
         self._discarded = discarded
+        self._memories = memories
         self._cursor = b""
         self._next_slice = 0.0
         self._next_truncate = time.monotonic() + _TRUNCATE_EVERY_S
@@ -57,6 +60,7 @@ class Upkeep:
                 self._next_slice = now + _SLICE_EVERY_S
                 self._expire_marks()
                 self._expire_dead()
+                self._memories.step(self._clock())
         except sqlite3.OperationalError:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
