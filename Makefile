@@ -28,7 +28,7 @@ fmt: $(VENV)/.dev
 # What some tests need from the system; without it they are skipped, each with one clear line. Needs root.
 system:
 	apt-get -q -o DPkg::Lock::Timeout=120 update
-	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends python3-venv strace
+	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends python3-venv strace chromium
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra all --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o requirements.lock

@@ -4,9 +4,10 @@ The public API for authors of plugins, and nothing else.
 A plugin imports from here only: what is not listed may change without notice.
 """
 
-from gateway import coerce, identifiers, verify
+from gateway import coerce, identifiers, proxies, verify
 from gateway.body import json_body
-from gateway.errors import Rejected
+from gateway.command import CommandContext, command_context, config_option
+from gateway.errors import CommandFailed, Rejected
 from gateway.event import (
     ACTION_SOURCES,
     PAGE_EVENTS,
@@ -36,6 +37,7 @@ from gateway.interfaces import (
     API,
     Adapter,
     Answer,
+    Asset,
     AudienceSink,
     AudienceSource,
     Batch,
@@ -60,9 +62,10 @@ from gateway.outcome import Settled
 
 __all__ = [
     "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES", "ActionSource", "Adapter", "Alarm", "Answer",
-    "App", "AudienceSink", "AudienceSource", "Batch", "Client", "Consent", "Content", "Context", "Delivered",
-    "Destination", "Device", "Enricher", "Erasure", "Event", "Group", "Hit", "HttpClient", "Identifiers",
-    "Invalid", "Item", "Key", "NoOptions", "Normalized", "Observer", "Paused", "Purchase", "Refused",
-    "Rejected", "Result", "Retry", "SealedEvent", "Secret", "Settled", "Skipped", "Source", "Struct", "Unclear",
-    "Unreachable", "User", "Verdict", "coerce", "hookimpl", "identifiers", "json_body", "verify",
+    "App", "Asset", "AudienceSink", "AudienceSource", "Batch", "Client", "CommandContext", "CommandFailed",
+    "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure", "Event",
+    "Group", "Hit", "HttpClient", "Identifiers", "Invalid", "Item", "Key", "NoOptions", "Normalized",
+    "Observer", "Paused", "Purchase", "Refused", "Rejected", "Result", "Retry", "SealedEvent", "Secret",
+    "Settled", "Skipped", "Source", "Struct", "Unclear", "Unreachable", "User", "Verdict", "coerce",
+    "command_context", "config_option", "hookimpl", "identifiers", "json_body", "proxies", "verify",
 ]  # fmt: skip

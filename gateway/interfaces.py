@@ -9,6 +9,7 @@ import builtins
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -72,13 +73,22 @@ class Context(Struct, frozen=True, kw_only=True):
     What every hook gets.
 
     ``trusted_proxies`` are CIDR texts; ``http`` is the one outgoing client (None while only the configuration is
-    checked); ``options`` holds the tables ``[plugins.NAME]`` as plain dicts, each plugin reads its own.
+    checked); ``options`` holds the tables ``[plugins.NAME]`` as plain dicts, each plugin reads its own; ``folder`` is
+    the configuration file's, to which paths in it are relative.
     """
 
     http: Any = None  # HttpClient; a Protocol cannot be a Struct field type
     trusted_proxies: tuple[str, ...] = ()
     clock: Callable[[], float] = time.time
     options: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    folder: Path = Path()
+
+
+class Asset(Struct, frozen=True, kw_only=True):
+    """A static file of an adapter; ``media_type`` as in Content-Type (``text/javascript; charset=utf-8``)."""
+
+    content: bytes
+    media_type: str
 
 
 class Adapter(ABC):
@@ -125,6 +135,18 @@ class Adapter(ABC):
             Rejected: The body cannot be read at all. Any other exception is a bug: the hit is answered 503 and nothing
                 is lost.
         """
+
+    def asset(self, source: Source, name: str, url: str) -> Asset | None:  # noqa: ARG002 - for adapters to override
+        """
+        Return the static file that ``GET /in/{source}/{name}`` asks for, None when the request is a hit like any other.
+
+        Pure, like ``normalize``; the file is public and cached for an hour. ``url`` is the source's own address as the
+        client wrote it, such as ``https://tags.example.com/in/tag``.
+
+        Raises:
+            Rejected: There is no such file for this source; ``status=404``.
+        """
+        return None
 
 
 class Enricher(ABC):

@@ -19,6 +19,8 @@ _PARAMETERS = {
     "ul": "language",
     "cu": "currency",
     "gcs": "x_ga_gcs",
+    "npa": "x_ga_npa",
+    "rdp": "x_ga_rdp",
     "us_privacy": "us_privacy",
     "gpp": "gpp",
     "gpp_sid": "gpp_sid",

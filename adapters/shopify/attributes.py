@@ -9,6 +9,8 @@ The convention is this adapter's own:
 ``limited_data``       true or false: limited data processing
 ``opt_out_type``       flags separated by commas; ``LDP`` among them is limited data
 ``us_privacy``         the IAB string
+``gpp``, ``gpp_sid``   the IAB's GPP string, and the ids of its applicable sections
+``gpc``                true or false: Global Privacy Control of the visitor's browser
 ``marketing_allowed``  true or false: the visitor's consent to marketing
 ``sale_of_data_allowed``  true or false: false is an opt-out of sale or sharing
 =====================  ==============================================================
@@ -46,7 +48,10 @@ def read(value: Any) -> Attributes:
         consent=Consent(
             marketing=coerce.boolean(named.get("marketing_allowed")),
             sale_of_data=coerce.boolean(named.get("sale_of_data_allowed")),
-            us_privacy=coerce.text(named.get("us_privacy"), 16),
+            gpc=coerce.boolean(named.get("gpc")),
+            us_privacy=coerce.text(named.get("us_privacy")),
+            gpp=coerce.text(named.get("gpp"), coerce.MAX_URL),
+            gpp_sid=coerce.text(named.get("gpp_sid")),
         ),
     )
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from adapters.tealium import identity
+from adapters.tealium.consent import consent_of
 from adapters.tealium.envelope import is_profile
 from adapters.tealium.goods import purchase_of
 from adapters.tealium.names import canonical_name, source_name_of
 from adapters.tealium.options import options_of
-from adapters.tealium.person import consent_of, limited_data_of, opt_out_of, user_of
+from adapters.tealium.person import limited_data_of, opt_out_of, user_of
 from adapters.tealium.variables import Variables
 from gateway import (
     ACTION_SOURCES,

@@ -1,9 +1,7 @@
-"""Who the person is, and what the person chose."""
-
-import re
+"""Who the person is, and the flags that limit what may be done with it."""
 
 from adapters.tealium.variables import Variables
-from gateway import Consent, Event, User, coerce
+from gateway import Event, User, coerce
 
 _IDENTIFIERS: dict[str, tuple[str, ...]] = {
     "email": ("customer_email", "email_address", "user_email", "email"),
@@ -20,16 +18,7 @@ _IDENTIFIERS: dict[str, tuple[str, ...]] = {
     "mobile_ad_id": ("device_advertising_id", "google_adid", "mobile_ad_id"),
 }
 _IDENTIFYING = frozenset(name for names in _IDENTIFIERS.values() for name in names)
-_CHOICES = frozenset(
-    {
-        "consent_status", "consent_categories", "do_not_sell", "gpc", "global_privacy_control", "us_privacy", "gpp",
-        "gpp_string", "gpp_sid",
-    }
-)  # fmt: skip
 _SILENT = Event(name="")
-_WORDS = re.compile(r"[a-z_]+")
-#: The consent manager's category of advertising tags; the other one that matters here is ``analytics``.
-_ADVERTISING = "display_ads"
 
 
 def user_of(variables: Variables) -> User:
@@ -38,34 +27,6 @@ def user_of(variables: Variables) -> User:
         return _SILENT.user
     found = {field: variables.texts(*names) for field, names in _IDENTIFIERS.items()}
     return User(**{field: texts for field, texts in found.items() if texts})
-
-
-def consent_of(variables: Variables) -> Consent:
-    """
-    Return what the person chose, as far as a variable says it without doubt.
-
-    ``consent_status`` and ``consent_categories`` are the mobile consent manager's, ``do_not_sell`` its CCPA policy's.
-    An e-mail subscription is no consent to measuring.
-    """
-    if _CHOICES.isdisjoint(variables.udo):
-        return _SILENT.consent
-    marketing = analytics = None
-    status = (variables.text("consent_status") or "").lower()
-    categories = _WORDS.findall(" ".join(variables.texts("consent_categories")).lower())
-    if status == "notconsented":
-        marketing = analytics = False
-    elif status == "consented" and categories:
-        marketing, analytics = _ADVERTISING in categories, "analytics" in categories
-    sold = variables.flag("do_not_sell")
-    return Consent(
-        marketing=marketing,
-        analytics=analytics,
-        sale_of_data=None if sold is None else not sold,
-        gpc=variables.flag("gpc", "global_privacy_control"),
-        us_privacy=variables.text("us_privacy"),
-        gpp=variables.text("gpp", "gpp_string"),
-        gpp_sid=",".join(variables.texts("gpp_sid")) or None,
-    )
 
 
 def limited_data_of(variables: Variables) -> bool | None:

@@ -5,8 +5,6 @@ On a public source both come from the connection, behind a trusted proxy from ``
 is ignored. On a server source only the payload knows the shopper: the connection is the sender's machine.
 """
 
-import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -14,15 +12,11 @@ import msgspec
 from ua_parser import Parser, Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
-from gateway import Client, Context, Device, Enricher, Event, Hit, Struct, coerce, hookimpl, identifiers
+from gateway import Client, Context, Device, Enricher, Event, Hit, Struct, coerce, hookimpl, identifiers, proxies
 
 #: A user agent is cut here before it is parsed: an endless one costs time and says nothing.
 PARSED_LENGTH = 512
-_MAX_FORWARDED = 100
-#: Some load balancers write an address with its port.
-_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+forwarded_client = proxies.forwarded_client
 
 
 class Browser(Struct, frozen=True, kw_only=True):
@@ -82,36 +76,6 @@ def _known(value: str | None) -> str | None:
     return None if value in (None, "", "Other", "Generic") else value
 
 
-def forwarded_client(peer: str | None, forwarded: str, trusted: Sequence[Network]) -> str | None:
-    """
-    Return the client's address: the peer, or the last address of ``X-Forwarded-For`` that no trusted proxy wrote for
-    another.
-
-    The header counts only when the peer is trusted; it is read from the right, past trusted proxies.
-    """
-    client = peer
-    if peer is None or not _is_trusted(peer, trusted):
-        return peer
-    for address in reversed([part.strip() for part in forwarded.split(",")][-_MAX_FORWARDED:]):
-        if not address:
-            continue
-        client = address
-        if not _is_trusted(address, trusted):
-            break
-    return client
-
-
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
-    ported = _WITH_PORT.fullmatch(address)
-    try:
-        found = ipaddress.ip_address(address if ported is None else ported[1] or ported[2])
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
-    return any(found in network for network in trusted)
-
-
 class ClientEnricher(Enricher):
     """Fills ``client``, ``device`` and the bot flag."""
 
@@ -120,8 +84,7 @@ class ClientEnricher(Enricher):
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
         browser_of("")  # the first one loads the patterns: not while a hit waits
-        self._trusted = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies)
-        self._is_trusted_peer = lru_cache(1_024)(lambda peer: _is_trusted(peer, self._trusted))
+        self._proxies = proxies.TrustedProxies(trusted_proxies)
 
     async def enrich(self, event: Event, hit: Hit) -> Event:
         """Set address and browser; an address that is not public and a placeholder are dropped with a note."""
@@ -130,7 +93,8 @@ class ClientEnricher(Enricher):
         if hit.source.is_server:
             ip, agent = event.client.ip, event.client.user_agent
         else:
-            ip, agent = self._peer(hit), hit.header("user-agent") or None
+            ip = self._proxies.client(hit.peer, hit.header("x-forwarded-for"))
+            agent = hit.header("user-agent") or None
             if url is None and event.action_source == "web":
                 url = coerce.url(hit.header("referer"))
             if hit.header("sec-gpc").strip() == "1":
@@ -152,12 +116,6 @@ class ClientEnricher(Enricher):
             is_bot=browser is not None and browser.is_bot,
             notes=notes,
         )
-
-    def _peer(self, hit: Hit) -> str | None:
-        forwarded = hit.header("x-forwarded-for")
-        if not forwarded or hit.peer is None or not self._is_trusted_peer(hit.peer):
-            return hit.peer
-        return forwarded_client(hit.peer, forwarded, self._trusted)
 
 
 @lru_cache(20_000)
