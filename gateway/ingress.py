@@ -1,5 +1,5 @@
 """
-The public app: ``/in/{source}``, ``/livez``, ``/readyz``.
+The public app: ``/in/{source}`` (hits, and files of adapters), ``/livez``, ``/readyz``.
 
 An ASGI class, not Request and Response objects: half of what a hit costs is spent around our own code.
 """
@@ -18,8 +18,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.assets import FILE_METHODS, Assets, Header
 from gateway.errors import Rejected, Unavailable
-from gateway.hit import Hit
+from gateway.hit import Hit, Source
+from gateway.isolation import Guard
 from gateway.logs import HitLog
 from gateway.outcome import FATES, Outcome
 from gateway.pipeline import Pipeline, Reply, Route
@@ -32,8 +34,6 @@ BODY_DEADLINE_S = 10.0
 _LOGGED_IDS = 20
 _encoder = msgspec.json.Encoder()
 _log = logging.getLogger("gateway.ingress")
-
-Header = tuple[bytes, bytes]
 
 
 class Wiring:
@@ -51,13 +51,17 @@ class Ingress:
     Args:
         wiring: Returns the current wiring.
         clock: Wall time, Unix seconds.
+        guard: Isolates strangers' adapters where a file of theirs is asked for.
     """
 
-    def __init__(self, wiring: Callable[[], Wiring], clock: Callable[[], float], tally: Tally, log: HitLog) -> None:
+    def __init__(
+        self, wiring: Callable[[], Wiring], clock: Callable[[], float], tally: Tally, log: HitLog, guard: Guard
+    ) -> None:
         self._wiring = wiring
         self._clock = clock
         self._tally = tally
         self._log = log
+        self._assets = Assets(guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -75,8 +79,11 @@ class Ingress:
                 )  # fmt: skip
             headers = _headers(scope)
             cors = _cors(route, headers)
-            if scope["method"] == "OPTIONS":
+            method = scope["method"]
+            if method == "OPTIONS":
                 status, body, extra = _preflight(route, headers)
+            elif tail and method in FILE_METHODS and (file := await self._assets.answer(route, tail, headers)):
+                status, body, extra = file
             else:
                 hit = await self._hit(route, f"/{tail}" if tail else "", headers, scope, receive)
                 reply = await wiring.pipeline.handle(route, hit)
@@ -100,7 +107,7 @@ class Ingress:
         line["status"] = status
         line["ms"] = round((time.perf_counter() - started) * 1000, 2)
         self._log.write(line)
-        await _send(send, status, [*extra, *cors], body)
+        await _send(send, status, [*extra, *cors], body, without_body=scope["method"] == "HEAD")
 
     async def _hit(self, route: Route, tail: str, headers: dict[str, str], scope: Scope, receive: Receive) -> Hit:
         method = scope["method"]
@@ -259,14 +266,14 @@ def _preflight(route: Route, headers: Mapping[str, str]) -> tuple[int, bytes, li
 
 def _answer(hit: Hit, reply: Reply) -> tuple[int, bytes, list[Header]]:
     if reply.is_refused:
-        return 400, _encoder.encode({"error": _first_error(reply), **_body(reply)}), _JSON
+        return 400, _encoder.encode({"error": _first_error(reply), **_body(reply, hit.source)}), _JSON
     if hit.method == "GET":
         return 200, _GIF, _PIXEL
     if len(reply.items) == 1 and len(reply.items[0]) == 1 and reply.fates[0] == "accepted":
         (outcome,) = reply.items[0]
-        if not outcome.notes and outcome.reason is None:
+        if not (outcome.notes or outcome.signals) and outcome.reason is None:
             return 200, b"%b%b%b" % (_ONE_ACCEPTED[0], _encoder.encode(outcome.event_id), _ONE_ACCEPTED[1]), _JSON
-    return 200, _encoder.encode(_body(reply)), _JSON
+    return 200, _encoder.encode(_body(reply, hit.source)), _JSON
 
 
 #: What most hits are answered, around the event id; the general way gives the same bytes.
@@ -276,18 +283,18 @@ _ONE_ACCEPTED = (
 )
 
 
-def _body(reply: Reply) -> dict[str, Any]:
+def _body(reply: Reply, source: Source) -> dict[str, Any]:
     counts: dict[str, Any] = dict.fromkeys(FATES, 0)
     for fate in reply.fates:
         counts[fate] += 1
     counts["events"] = [
-        _event(outcomes, fate, message)
+        _event(outcomes, fate, message, detailed=source.is_server)
         for outcomes, fate, message in zip(reply.items, reply.fates, reply.messages, strict=True)
     ]
     return counts
 
 
-def _event(outcomes: tuple[Outcome, ...], fate: str, message: str) -> dict[str, Any]:
+def _event(outcomes: tuple[Outcome, ...], fate: str, message: str, *, detailed: bool) -> dict[str, Any]:
     best = next((outcome for outcome in outcomes if outcome.fate == fate), outcomes[0])
     event: dict[str, Any] = {"event_id": best.event_id, "outcome": fate, "reason": best.reason}
     if best.of is not None:
@@ -296,6 +303,10 @@ def _event(outcomes: tuple[Outcome, ...], fate: str, message: str) -> dict[str, 
         event["message"] = message
     if best.notes:
         event["notes"] = best.notes
+    if detailed and best.signals:  # a page is not told what others know of its visitor
+        event["signals"] = best.signals
+    if detailed and best.missed:
+        event["missed"] = best.missed
     if len(outcomes) > 1:
         event["destinations"] = [
             {"destination": one.destination, "outcome": one.fate, "reason": one.reason, "of": one.of}
@@ -341,11 +352,11 @@ def _describe(line: dict[str, Any], reply: Reply) -> None:
         line["reasons"] = reasons
 
 
-async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    if status != 204:  # which has no content, and so no length: RFC 9110, 8.6
+async def _send(send: Send, status: int, headers: list[Header], body: bytes, *, without_body: bool) -> None:
+    if status not in (204, 304):  # which have no content, and so no length: RFC 9110, 8.6
         headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"" if without_body else body})
 
 
 def public_app(ingress: Ingress, ready: Callable[[], Awaitable[str | None]]) -> ASGIApp:

@@ -12,21 +12,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gateway import config as configuration
-from gateway import identifiers
+from gateway import identifiers, settings
 from gateway.config import Config, Site
 from gateway.config import Pipeline as PipelineTable
 from gateway.errors import ConfigError, GatewayError
 from gateway.event import Struct
-from gateway.hit import Secret, Source
+from gateway.hit import Source
 from gateway.http import Client
 from gateway.identity import Windows
 from gateway.ingress import Ingress, Wiring
 from gateway.interfaces import Context, Destination, HttpClient
 from gateway.isolation import Guard
 from gateway.logs import HitLog
+from gateway.memory import Memory
 from gateway.outbox import Outbox
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.pipeline import Pipeline, Reply, Route
@@ -63,14 +62,20 @@ def assemble(
         ConfigError: The file names something that no plugin provides, or options that a plugin does not take.
         PluginError: A plugin cannot be used.
     """
-    context = Context(http=http, trusted_proxies=config.server.trusted_proxies, clock=clock, options=config.plugins)
+    context = Context(
+        http=http,
+        trusted_proxies=config.server.trusted_proxies,
+        clock=clock,
+        options=config.plugins,
+        folder=config.path.parent,
+    )
     host = PluginHost(context, config.disabled_plugins, extra_plugins)
     _check_plugin_tables(config, host)
     warnings = list(config.warnings)
     destinations = {
         name: _destination(config, name, table, host, context, warnings) for name, table in config.destinations.items()
     }
-    routes = {name: _route(config, name, host, destinations) for name in config.sources}
+    routes = {name: _route(config, name, host, destinations, warnings) for name in config.sources}
     host.ordered_enrichers(config.pipeline.enrichers)
     return Parts(config=config, host=host, destinations=destinations, routes=routes, warnings=tuple(warnings))
 
@@ -96,20 +101,7 @@ def _destination(
             f"{f', not {kind!r}' if kind is not None else ''}."
         )
     cls = host.destination_types[kind]
-    secret_fields = {field.encode_name for field in msgspec.structs.fields(cls.Options) if field.type is Secret}
-    for key, value in options.items():
-        if key in secret_fields:
-            reference = (
-                configuration.convert(value, configuration.SecretRef, config.path, where)
-                if isinstance(value, dict)
-                else value
-            )
-            if isinstance(reference, str):
-                warnings.append(f'[{where}] {key}: a literal secret in the file; use {{ env = "…" }}.')
-            elif not isinstance(reference, configuration.SecretRef):
-                raise ConfigError(f'{config.path}: [{where}] {key} must be {{ env = "NAME" }}.')
-            options[key] = {"value": configuration.secret(reference, config, f"[{where}] {key}").value}
-    decoded = configuration.convert(options, cls.Options, config.path, where)
+    decoded = settings.options(config, options, cls.Options, where, warnings)
     try:
         destination = cls(name, decoded, context)
     except ValueError as error:
@@ -118,37 +110,18 @@ def _destination(
     return destination
 
 
-def _route(config: Config, name: str, host: PluginHost, destinations: Mapping[str, Destination]) -> Route:
+def _route(
+    config: Config, name: str, host: PluginHost, destinations: Mapping[str, Destination], warnings: list[str]
+) -> Route:
     table = config.sources[name]
-    where = f"sources.{name}"
     adapter = host.adapters.get(table.adapter)
     if adapter is None:
         known = ", ".join(sorted(host.adapters))
-        raise ConfigError(f"{config.path}: [{where}] adapter '{table.adapter}' is not installed. Known are {known}.")
-    site_name = config.site_of(name)
-    site = config.sites.get(site_name, Site())
-    source = Source(
-        name=name,
-        adapter=table.adapter,
-        site=site_name,
-        destinations=table.destinations,
-        options=configuration.convert(table.options, adapter.Options, config.path, f"{where}.options"),
-        secrets=tuple(configuration.secret(value, config, f"[{where}] secrets") for value in table.secrets),
-        allowed_origins=table.allowed_origins,
-        event_names=table.event_names,
-        default_country=site.default_country,
-    )
-    if adapter.side == "server" and not source.is_server:
         raise ConfigError(
-            f"{config.path}: [{where}] adapter '{adapter.name}' is signed: give secrets, not allowed_origins."
+            f"{config.path}: [sources.{name}] adapter '{table.adapter}' is not installed. Known are {known}."
         )
-    if adapter.side == "public" and source.is_server:
-        raise ConfigError(
-            f"{config.path}: [{where}] adapter '{adapter.name}' is public: give allowed_origins, not secrets."
-        )
-    problem = adapter.check(source)
-    if problem is not None:
-        raise ConfigError(f"{config.path}: [{where}] {problem}")
+    source = settings.source(config, name, adapter, warnings)
+    site = config.sites.get(source.site, Site())
     return Route(
         source=source,
         adapter=adapter,
@@ -156,7 +129,22 @@ def _route(config: Config, name: str, host: PluginHost, destinations: Mapping[st
         inline=host.is_ours(adapter),
         id_template=site.event_id,
         max_bytes=_SERVER_BYTES if source.is_server else _PUBLIC_BYTES,
+        hold_s=site.hold_s,
+        held_for=_shared(config, name),
+        signed_checkout=site.checkout == "signed",
     )
+
+
+def _shared(config: Config, name: str) -> frozenset[str]:
+    """Return the destinations that other sources of the same site feed too."""
+    site = config.site_of(name)
+    others = {
+        destination
+        for other, table in config.sources.items()
+        if other != name and config.site_of(other) == site
+        for destination in table.destinations
+    }
+    return frozenset(others.intersection(config.sources[name].destinations))
 
 
 def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
@@ -172,6 +160,7 @@ def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
         linger_s=config.store.linger_ms / 1000,
         business_key_s=config.pipeline.business_key_s,
         dead_keep_s=config.pipeline.dead_keep_s,
+        memory_keys=config.pipeline.memory_keys,
     )
 
 
@@ -200,13 +189,14 @@ class Gateway:
         identifiers.load()  # tables that the first hit would otherwise wait for
         self.parts = assemble(config, self._http, extra_plugins, clock)
         self.outbox = outbox or open_outbox(config, clock)
+        self.memory = Memory(self.outbox, clock, config.pipeline.memory_s)
         self.tally = Tally()
         self.started_at = clock()
         self.hit_log = hit_log or HitLog()
         self._guard = Guard(self._count_failure)
         self._wiring = self._wire(self.parts)
         self.sender = self._make_sender(self.parts)
-        self.ingress = Ingress(lambda: self._wiring, clock, self.tally, self.hit_log)
+        self.ingress = Ingress(lambda: self._wiring, clock, self.tally, self.hit_log, self._guard)
         self._ready: tuple[float, str | None] = (-1e9, None)
         for warning in self.parts.warnings:
             _log.warning("config_warning", extra={"warning": warning})
@@ -218,6 +208,7 @@ class Gateway:
         table: PipelineTable = parts.config.pipeline
         pipeline = Pipeline(
             self.outbox,
+            self.memory,
             parts.host.ordered_enrichers(table.enrichers),
             self._guard,
             Windows(dedup_s=table.dedup_window_s, business_s=table.business_key_s),
@@ -266,6 +257,7 @@ class Gateway:
             _log.error("reload_refused", extra={"detail": str(error)})
             return str(error)
         old = self.sender
+        self.memory.life_s = config.pipeline.memory_s
         self.parts, self._wiring = parts, self._wire(parts)
         await old.stop(parts.config.server.graceful_s)
         self.sender = self._make_sender(parts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.shopify import attributes, goods, people
 from adapters.shopify.attributes import Attributes
+from adapters.shopify.cart import cart_token
 from adapters.shopify.goods import ContentId
 from adapters.shopify.money import Value
 from adapters.shopify.reader import Reader
@@ -92,6 +93,7 @@ def event(hit: Hit, name: str, body: Mapping[str, Any], envelope: Mapping[str, A
         user=_user(checkout, _customer(body, envelope), client_id, reader),
         client=Client(user_agent=coerce.text(browser.get("userAgent"))),
         client_id=client_id,
+        cart_token=_cart_token(data, body, envelope),
         click_ids=_click_ids(envelope, said),
         purchase=_purchase(data, checkout, variant, quantity, options, reader, order_id),
         content=_content(data, variant),
@@ -125,11 +127,21 @@ def _page_url(context: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _cart_token(data: Mapping[str, Any], body: Mapping[str, Any], envelope: Mapping[str, Any]) -> str | None:
+    """Return the cart of the event itself, else of the page's start (``init.data.cart``), if ``init`` came along."""
+    holders = (data, *(_at_start(holder) for holder in (body, envelope)))
+    tokens = (cart_token(coerce.mapping(holder.get("cart")).get("id")) for holder in holders)
+    return next((token for token in tokens if token is not None), None)
+
+
+def _at_start(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    return coerce.mapping(coerce.mapping(holder.get("init")).get("data"))
+
+
 def _customer(body: Mapping[str, Any], envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the signed-in customer of ``init.data.customer``, if the pixel passes ``init`` on."""
     for holder in (body, envelope):
-        data = coerce.mapping(coerce.mapping(holder.get("init")).get("data"))
-        if found := coerce.mapping(data.get("customer")):
+        if found := coerce.mapping(_at_start(holder).get("customer")):
             return found
     return {}
 
@@ -167,7 +179,10 @@ def _consent(body: Mapping[str, Any], envelope: Mapping[str, Any], said: Attribu
         marketing=said.consent.marketing if marketing is None else marketing,
         analytics=coerce.boolean(state.get("analyticsProcessingAllowed")),
         sale_of_data=said.consent.sale_of_data if sale_of_data is None else sale_of_data,
+        gpc=said.consent.gpc,
         us_privacy=said.consent.us_privacy,
+        gpp=said.consent.gpp,
+        gpp_sid=said.consent.gpp_sid,
     )
 
 

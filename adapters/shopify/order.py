@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from adapters.shopify import attributes, money, people, shop
+from adapters.shopify.cart import cart_token
 from adapters.shopify.goods import ContentId
 from adapters.shopify.reader import Reader
 from adapters.shopify.signature import header
-from gateway import Client, Event, Hit, Key, Purchase, Skipped, Struct, User, coerce
+from gateway import Client, Event, Hit, Key, Purchase, Secret, Skipped, Struct, User, coerce
 
 _POS_APP = "129785"
 _DRAFT_APP = "1354745"
@@ -27,6 +28,10 @@ class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         content_id: Which id the catalogue uses; a product without it falls back to another one.
         currency: The shop's own, or the one that the customer saw.
         draft: Orders made by staff: ``offline``, ``web`` (drafts are invoices paid online) or ``drop``.
+        admin_token: A token of the Admin API, for ``tag-gateway shopify`` only.
+        client_id: In its place, of an app whose client secret is the source's secret: tokens are asked for.
+        api_version: The Admin API's version.
+        admin_base_url: Where the Admin API is, for tests; without it the shop.
     """
 
     shop: str | None = None
@@ -34,6 +39,10 @@ class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     content_id: ContentId = "product"
     currency: money.Currency = "shop"
     draft: Literal["offline", "web", "drop"] = "offline"
+    admin_token: Secret | None = None
+    client_id: str | None = None
+    api_version: str = "2026-10"
+    admin_base_url: str | None = None
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
@@ -83,6 +92,7 @@ def event(hit: Hit, topic: str, body: Mapping[str, Any], conversion: Conversion)
         source_url=_landing_url(hit, body) if channel == "web" else None,
         user=_user(body, customer, email),
         client=_client(body) if channel == "web" else Client(),
+        cart_token=None if conversion.kind == "customer" else cart_token(body.get("cart_token")),
         click_ids={} if notes.epik is None else {"epik": notes.epik},
         purchase=_purchase(conversion, body, options, reader, order_id),
         consent=notes.consent,

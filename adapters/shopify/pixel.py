@@ -1,13 +1,17 @@
 """The adapter ``shopify_pixel``: customer events that the shop's custom pixel posts, unsigned."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from adapters.shopify import shop
 from adapters.shopify.customer_event import PixelOptions, event
-from gateway import Adapter, Hit, Invalid, Normalized, Rejected, Source, Struct, coerce, json_body, verify
+from gateway import Adapter, Asset, Hit, Invalid, Normalized, Rejected, Source, Struct, coerce, json_body, verify
 
 _MOST_EVENTS = 1_000
+_SCRIPT = Path(__file__).with_name("pixel.js").read_text("utf-8")
+_ADDRESS = '"https://tags.example.com/in/shop_pixel"'
 
 
 class ShopifyPixelAdapter(Adapter):
@@ -56,6 +60,13 @@ class ShopifyPixelAdapter(Adapter):
                 hint="Send them in several requests.",
             )
         return [_single(hit, item) for item in body]
+
+    def asset(self, source: Source, name: str, url: str) -> Asset | None:  # noqa: ARG002 - one file for all sources
+        """Return ``pixel.js``, the code to paste into the shop, with the source's own address in it."""
+        if name != "pixel.js":
+            return None
+        script = _SCRIPT.replace(_ADDRESS, json.dumps(url))
+        return Asset(content=script.encode(), media_type="text/javascript; charset=utf-8")
 
 
 def _single(hit: Hit, item: Any) -> Normalized:

@@ -1,11 +1,17 @@
 """The browser tag's JSON: the gateway's own format, from pages (public) and from servers (with a secret)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
-from gateway import Adapter, Context, Hit, Normalized, hookimpl, verify
+from gateway import Adapter, Asset, Context, Hit, Normalized, Rejected, Source, hookimpl, verify
 from gateway.plugins.browser_tag.payload import MAX_EVENTS, items_of, payload_of
 from gateway.plugins.browser_tag.quick import quick_events
+
+_TAG = Asset(
+    content=Path(__file__).with_name("tag.js").read_bytes(),
+    media_type="text/javascript; charset=utf-8",
+)
 
 
 class BrowserTag(Adapter):
@@ -27,6 +33,24 @@ class BrowserTag(Adapter):
         """Return one item for each event of the hit."""
         plain = quick_events(hit.body, hit.source, MAX_EVENTS) if hit.body else None
         return items_of(payload_of(hit), hit.source) if plain is None else plain
+
+    def asset(self, source: Source, name: str, url: str) -> Asset | None:  # noqa: ARG002 - the tag finds its own address
+        """
+        Return ``tag.js``, the script for pages.
+
+        Raises:
+            Rejected: 404, the source is a server source: a page could not prove itself to it.
+        """
+        if name != "tag.js":
+            return None
+        if source.is_server:
+            raise Rejected(
+                "no_tag",
+                "A source with secrets has no tag.js.",
+                status=404,
+                hint="Pages need a source of their own: adapter browser_tag with allowed_origins instead of secrets.",
+            )
+        return _TAG
 
 
 @hookimpl
