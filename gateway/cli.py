@@ -10,21 +10,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from gateway.command import config_option
+from gateway.commands.extension import ExtensibleGroup
 from gateway.errors import ConfigError, GatewayError, PluginError, StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _out = Console(soft_wrap=False)
 _err = Console(stderr=True, soft_wrap=True)
-
-
-def config_option(command: F) -> F:
-    """Add ``--config``."""
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        help="Configuration file (default: TAG_GATEWAY_CONFIG, then ./gateway.toml).",
-    )(command)
 
 
 def json_option(command: F) -> F:
@@ -38,7 +30,7 @@ def _path(config_file: str | None) -> Path:
     return default_path(config_file)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ExtensibleGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tag-gateway", prog_name="tag-gateway")
 def cli() -> None:
     """Take conversion events in, keep them safe, deliver them to the Pinterest Conversions API."""
@@ -207,20 +199,83 @@ def dead_discard(
     _change_dead("discard", config_file, units, which, every=every, dry_run=dry_run)
 
 
-@cli.command()
-@click.option("--email", help="The person's e-mail address.")
-@click.option("--phone", help="The person's phone number.")
-@click.option("--external-id", help="The person's id at the source.")
-@click.option("--site", help="Only at this site (default: all).")
-@config_option
-def erase(config_file: str | None, **person: str | None) -> None:
-    """Erase what is kept of a person, and refuse late copies of their earlier events."""
+def person_options(command: F) -> F:
+    """Add the options that name a person."""
+    for name, text in (
+        ("--site", "Only at this site (default: all)."),
+        ("--external-id", "The person's id at the source."),
+        ("--phone", "The person's phone number."),
+        ("--email", "The person's e-mail address."),
+    ):
+        command = click.option(name, help=text)(command)
+    return config_option(command)
+
+
+def _call_about(person: dict[str, str | None], config_file: str | None, path: str) -> None:
     from gateway.commands import render
     from gateway.commands.control import call
 
     if not (person["email"] or person["phone"] or person["external_id"]):
         raise click.UsageError("Name the person by --email, --phone or --external-id.")
-    click.echo(render.plain_json(call(_path(config_file), lambda api: api.post("/api/erase", person))))
+    click.echo(render.plain_json(call(_path(config_file), lambda api: api.post(path, person))))
+
+
+@cli.command()
+@person_options
+def erase(config_file: str | None, **person: str | None) -> None:
+    """Erase what is kept of a person, and refuse late copies of their earlier events."""
+    _call_about(person, config_file, "/api/erase")
+
+
+@cli.command()
+@person_options
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: in exports/ by the store)."
+)
+def export(config_file: str | None, output: Path | None, **person: str | None) -> None:
+    """Write what is kept of a person to a file: hashes, addresses, click ids, and until when."""
+    _call_about({**person, "output": str(output.absolute()) if output else None}, config_file, "/api/export")
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", required=True, help="The source that the rows belong to; its adapter is browser_tag.")
+@click.option("--map", "columns", multiple=True, metavar="COLUMN=FIELD", help="What a column is; may be repeated.")
+@click.option("--delimiter", help="Between cells of a CSV file (default: found in the header).")
+@click.option("--timezone", help="Of times that name none: Europe/Berlin, UTC, +02:00.")
+@click.option("--event-name", default="checkout", show_default=True, help="Of rows that name none.")
+@click.option(
+    "--action-source",
+    type=click.Choice(["offline", "web", "app_ios", "app_android"]),
+    default="offline",
+    show_default=True,
+    help="Of rows that name none.",
+)
+@click.option("--currency", help="Of rows with a value that name none.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Rows that were not taken.")
+@click.option("--dry-run", is_flag=True, help="Check every row and commit nothing.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on where an earlier run stopped.")
+@config_option
+@json_option
+def import_(
+    file: Path,
+    source: str,
+    config_file: str | None,
+    report: Path | None,
+    *,
+    dry_run: bool,
+    restart: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Take past or in-store conversions in from a CSV or JSON lines file; goes on where it was interrupted."""
+    from gateway.commands.importing import Defaults, Options, import_file
+
+    defaults = Defaults(**{name: given.pop(name) for name in Defaults.__struct_fields__})
+    options = Options(
+        file=file, source=source, report=report, dry_run=dry_run, restart=restart, defaults=defaults, **given
+    )
+    sys.exit(import_file(_path(config_file), options, out=_out, err=_err, as_json=as_json))
 
 
 @cli.command()

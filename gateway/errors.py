@@ -6,6 +6,7 @@
       ConfigError           what the operator wrote: exit 2; names file, key, expected type, nearest valid key
       PluginError           start-up: names plugin, distribution, version and the remedy: exit 2
       Rejected              the hit or the event is not acceptable; the sender's fault, never a bug
+      CommandFailed         a command could not do its work: exit 1
       Unavailable           nothing was accepted, the same hit may succeed later: 503 + Retry-After
       StoreError            the store cannot be opened or used: exit 3
         StoreLocked         another process holds it
@@ -45,6 +46,10 @@ class Rejected(GatewayError):
         self.message = message
         self.status = status
         self.hint = hint
+
+
+class CommandFailed(GatewayError):
+    """A command could not do its work; the message says why and what to do."""
 
 
 class Unavailable(GatewayError):

@@ -104,11 +104,29 @@ class Control:
         Raises:
             Unreachable: No server listens on the socket.
         """
+        response = await self._request(method, path, **arguments)
+        return response.status_code, response.json()
+
+    async def send(self, method: str, path: str, *, headers: Mapping[str, str], content: bytes) -> Answer:
+        """
+        Send a request as it is.
+
+        Raises:
+            Unreachable: No server listens on the socket.
+        """
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        response = await self._request(method, path, headers=raw, content=content)
+        return Answer(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=response.content,
+        )
+
+    async def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
-            response = await self._client.request(method, path, **arguments)
+            return await self._client.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise Unreachable(f"the running gateway does not answer ({type(error).__name__})", sent=False) from error
-        return response.status_code, response.json()
 
     async def close(self) -> None:
         """Close the connection."""

@@ -82,7 +82,10 @@ def commands(group: click.Command, prefix: str = "") -> dict[str, click.Command]
     if not isinstance(group, click.Group):
         return {prefix: group}
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
         found |= commands(command, f"{prefix} {name}".strip())
     return found
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from adapters.shopify import compliance, order, shop, signature
+from adapters.shopify import admin, compliance, order, shop, signature
 from adapters.shopify.order import Conversion, WebhookOptions
 from adapters.shopify.signature import header
 from gateway import Adapter, Hit, Normalized, Rejected, Skipped, Source, Struct, coerce, json_body
 
+#: What ``adapter =`` says in the configuration.
+NAME = "shopify"
 _CONVERSIONS = {
     "orders/create": Conversion(name="checkout", kind="order"),
     "orders/paid": Conversion(name="checkout", kind="order"),
@@ -31,7 +33,7 @@ _NAMED_SHOPS = ("shop_domain", "myshopify_domain")
 class ShopifyAdapter(Adapter):
     """One delivery, one body, at most one event; ``orders/create`` and ``orders/paid`` share their keys."""
 
-    name: ClassVar[str] = "shopify"
+    name: ClassVar[str] = NAME
     side = "server"
     Options: ClassVar[type[Struct]] = WebhookOptions
 
@@ -39,7 +41,7 @@ class ShopifyAdapter(Adapter):
         """Refuse a shop that is no domain, and an empty secret: anybody could sign with it."""
         if any(not secret.value.strip() for secret in source.secrets):
             return "secrets: one of them is empty; set the app's client secret"
-        return shop.wrong_option(source)
+        return shop.wrong_option(source) or admin.wrong_option(source)
 
     def verify(self, hit: Hit) -> None:
         """
@@ -64,6 +66,13 @@ class ShopifyAdapter(Adapter):
         if not isinstance(body, dict):
             raise Rejected("not_an_object", "A webhook's body is one JSON object.", hint="Pass on the body unchanged.")
         return [_item(hit, topic, body)]
+
+
+def topics(source: Source) -> list[str]:
+    """Return the topics that this source wants delivered: its conversions, and the app's end."""
+    names = source.event_names
+    mapped = [topic for topic, name in names.items() if name and topic in _QUIET]
+    return [*(topic for topic in _CONVERSIONS if names.get(topic) != ""), *mapped, "app/uninstalled"]
 
 
 def _item(hit: Hit, topic: str, body: Mapping[str, Any]) -> Normalized:

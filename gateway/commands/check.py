@@ -10,7 +10,7 @@ from gateway import config as configuration
 from gateway.commands.control import is_running
 from gateway.config import Config
 from gateway.http import Client
-from gateway.outbox.sqlite import sqlite_version
+from gateway.outbox.schema import sqlite_version
 from gateway.runtime import assemble, open_outbox
 
 

@@ -16,15 +16,20 @@ from typing import Any, TypeVar
 
 from gateway import config as configuration
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import CommandFailed
+from gateway.hit import Hit
 from gateway.http import Control
-from gateway.interfaces import Unreachable
+from gateway.interfaces import Answer, Unreachable
 
 T = TypeVar("T")
 
 
-class CommandFailed(GatewayError):
-    """The gateway refused a command; the message says why and what to do."""
+class Busy(CommandFailed):
+    """The gateway cannot take this now, and nothing of it was taken; ``retry_after_s`` says when to try again."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Caller:
@@ -39,13 +44,25 @@ class Caller:
         return self._checked(*await self._control.call("GET", path, params=given))
 
     async def post(self, path: str, body: Any) -> Any:
-        """POST as JSON."""
+        """POST as JSON; bytes are JSON already."""
+        if isinstance(body, bytes):
+            headers = {"content-type": "application/json"}
+            return self._checked(*await self._control.call("POST", path, content=body, headers=headers))
         return self._checked(*await self._control.call("POST", path, json=body))
+
+    async def submit(self, hit: Hit) -> Answer:
+        """Hand a hit to the public app; returns its answer, whatever it is."""
+        query = f"?{hit.query}" if hit.query else ""
+        path = f"/in/{hit.source.name}{hit.tail}{query}"
+        return await self._control.send(hit.method, path, headers=hit.headers, content=hit.body)
 
     def _checked(self, status: int, answer: Any) -> Any:
         if status >= 400:
             error = answer.get("error", {}) if isinstance(answer, dict) else {}
-            raise CommandFailed(f"{error.get('message', 'The gateway refused.')} {error.get('hint', '')}".strip())
+            message = f"{error.get('message', 'The gateway refused.')} {error.get('hint', '')}".strip()
+            if status == 503 and "retry_after_s" in error:
+                raise Busy(message, error["retry_after_s"])
+            raise CommandFailed(message)
         return answer
 
 

@@ -16,7 +16,7 @@ from gateway.errors import ConfigError
 from gateway.hit import Secret
 from gateway.ingress import public_app
 from gateway.operator import operator_app
-from gateway.outbox.sqlite import sqlite_version
+from gateway.outbox.schema import sqlite_version
 from gateway.runtime import Gateway
 from gateway.server import Listener, run, tcp_socket, unix_socket
 

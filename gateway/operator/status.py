@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from gateway.event import Struct
 from gateway.outbox import Counts, LaneCount
-from gateway.outbox.sqlite import sqlite_version
+from gateway.outbox.schema import sqlite_version
 from gateway.runtime import Gateway
 from gateway.sender import LaneState
 
