@@ -56,7 +56,6 @@ def _email(value: str) -> str:
         return value
 
 
-@lru_cache(256)  # small: parsing is slow, but raw numbers must not pile up in memory
 def _phone(value: str, country: str | None) -> str:
     try:
         return identifiers.digest(identifiers.phone, value, country)

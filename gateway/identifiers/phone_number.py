@@ -1,6 +1,7 @@
 """Phone numbers: digits with the country code, by way of the phonenumbers library."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import phonenumbers
@@ -66,6 +67,12 @@ def _joined(number: PhoneNumber) -> str:
     return f"{number.country_code}{phonenumbers.national_significant_number(number)}"
 
 
+#: Parsing is slow, and a number is read twice for each event: for the destination and for the person's subject. Small,
+#: because raw numbers must not pile up in memory.
+_RECENT: Final = 128
+
+
+@lru_cache(_RECENT)
 def _international(digits: str) -> str | None:
     if len(digits) == 11 and digits[0] == "1" and _NORTH_AMERICAN.fullmatch(digits):  # spares a 40 µs parse
         return digits
@@ -73,6 +80,7 @@ def _international(digits: str) -> str | None:
     return _joined(number) if number else None
 
 
+@lru_cache(_RECENT)
 def _national(digits: str, region: str) -> str | None:
     if region in ("US", "CA") and _NORTH_AMERICAN.fullmatch(digits):
         return digits if len(digits) == 11 else "1" + digits
