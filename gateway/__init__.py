@@ -5,6 +5,7 @@ A plugin imports from here only: what is not listed may change without notice.
 """
 
 from gateway import coerce, identifiers, proxies, verify
+from gateway.audience import AudienceError, AudienceSink, AudienceSource, Group, LeftOut, Member, Page
 from gateway.body import json_body
 from gateway.command import CommandContext, command_context, config_option
 from gateway.errors import CommandFailed, Rejected
@@ -38,14 +39,11 @@ from gateway.interfaces import (
     Adapter,
     Answer,
     Asset,
-    AudienceSink,
-    AudienceSource,
     Batch,
     Context,
     Delivered,
     Destination,
     Enricher,
-    Group,
     HttpClient,
     Identifiers,
     NoOptions,
@@ -61,11 +59,11 @@ from gateway.interfaces import (
 from gateway.outcome import Settled
 
 __all__ = [
-    "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES", "ActionSource", "Adapter", "Alarm", "Answer",
-    "App", "Asset", "AudienceSink", "AudienceSource", "Batch", "Client", "CommandContext", "CommandFailed",
-    "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure", "Event",
-    "Group", "Hit", "HttpClient", "Identifiers", "Invalid", "Item", "Key", "NoOptions", "Normalized",
-    "Observer", "Paused", "Purchase", "Refused", "Rejected", "Result", "Retry", "SealedEvent", "Secret",
-    "Settled", "Skipped", "Source", "Struct", "Unclear", "Unreachable", "User", "Verdict", "coerce",
-    "command_context", "config_option", "hookimpl", "identifiers", "json_body", "proxies", "verify",
+    "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES", "ActionSource", "Adapter", "Alarm", "Answer", "App",
+    "Asset", "AudienceError", "AudienceSink", "AudienceSource", "Batch", "Client", "CommandContext",
+    "CommandFailed", "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure",
+    "Event", "Group", "Hit", "HttpClient", "Identifiers", "Invalid", "Item", "Key", "LeftOut", "Member",
+    "NoOptions", "Normalized", "Observer", "Page", "Paused", "Purchase", "Refused", "Rejected", "Result", "Retry",
+    "SealedEvent", "Secret", "Settled", "Skipped", "Source", "Struct", "Unclear", "Unreachable", "User", "Verdict",
+    "coerce", "command_context", "config_option", "hookimpl", "identifiers", "json_body", "proxies", "verify",
 ]  # fmt: skip

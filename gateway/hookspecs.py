@@ -14,7 +14,8 @@ import pluggy
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
-    from gateway.interfaces import Adapter, AudienceSink, AudienceSource, Context, Destination, Enricher, Observer
+    from gateway.audience import AudienceSink, AudienceSource
+    from gateway.interfaces import Adapter, Context, Destination, Enricher, Observer
 
 PROJECT = "tag_gateway"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -37,13 +38,13 @@ def register_destinations(context: "Context") -> "Sequence[type[Destination]]": 
 
 
 @hookspec
-def register_audience_sources(context: "Context") -> "Sequence[AudienceSource]":  # type: ignore[empty-body]
-    """Return places that keep lists or segments."""
+def register_audience_sources(context: "Context") -> "Sequence[type[AudienceSource]]":  # type: ignore[empty-body]
+    """Return classes of places that keep lists or segments: one object for each ``[audience_sources.NAME]``."""
 
 
 @hookspec
-def register_audience_sinks(context: "Context") -> "Sequence[AudienceSink]":  # type: ignore[empty-body]
-    """Return places that keep audiences."""
+def register_audience_sinks(context: "Context") -> "Sequence[type[AudienceSink]]":  # type: ignore[empty-body]
+    """Return classes of places that keep audiences: one object for each ``[audience_sinks.NAME]``."""
 
 
 @hookspec

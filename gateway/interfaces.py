@@ -8,7 +8,7 @@ Every class declares ``api = 1``: a later, incompatible interface would refuse i
 import builtins
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -291,41 +291,3 @@ class Observer(ABC):
     @abstractmethod
     def settled(self, settled: Settled) -> None:
         """Hear of one ended unit, on the event loop, after its outcome was committed."""
-
-
-class Group(Struct, frozen=True, kw_only=True):
-    """A list or segment at a source, or an audience at a sink."""
-
-    id: str
-    name: str
-    kind: str = ""
-
-
-class AudienceSource(ABC):
-    """A place that keeps lists or segments of people, such as an e-mail platform."""
-
-    api: ClassVar[int] = API
-    name: ClassVar[str]
-
-    @abstractmethod
-    async def groups(self) -> Sequence[Group]:
-        """Return every list and segment."""
-
-    @abstractmethod
-    def members(self, group: Group) -> AsyncIterator[tuple[str, str]]:
-        """Yield (stable member id, e-mail) of every member, in pages, in bounded memory."""
-
-
-class AudienceSink(ABC):
-    """A place that keeps audiences, such as an ad platform."""
-
-    api: ClassVar[int] = API
-    name: ClassVar[str]
-
-    @abstractmethod
-    async def groups(self) -> Sequence[Group]:
-        """Return every audience that can be fed."""
-
-    @abstractmethod
-    async def apply(self, group: Group, add: Sequence[str], remove: Sequence[str]) -> None:
-        """Add and remove members by SHA-256 of the normalised e-mail; idempotent."""

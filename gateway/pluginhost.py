@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import pluggy
 
 from gateway import hookspecs
+from gateway.audience import AudienceSink, AudienceSource
 from gateway.errors import PluginError
 from gateway.event import Struct
-from gateway.interfaces import API, Adapter, AudienceSink, AudienceSource, Context, Destination, Enricher, Observer
+from gateway.interfaces import API, Adapter, Context, Destination, Enricher, Observer
 
 T = TypeVar("T")
 #: The distribution whose adapters run inline; a stranger's run in a thread with a deadline.
@@ -65,9 +66,9 @@ class PluginHost:
         self._provides: dict[str, list[str]] = {name: [] for name in self._found}
         self.adapters = self._named("register_adapters", Adapter, "adapter")  # type: ignore[type-abstract]
         self.enrichers = self._named("register_enrichers", Enricher, "enricher")  # type: ignore[type-abstract]
-        self.destination_types = self._types()
-        self.audience_sources = self._named("register_audience_sources", AudienceSource, "audience source")  # type: ignore[type-abstract]
-        self.audience_sinks = self._named("register_audience_sinks", AudienceSink, "audience sink")  # type: ignore[type-abstract]
+        self.destination_types = self._types("register_destinations", Destination, "destination")  # type: ignore[type-abstract]
+        self.audience_source_types = self._types("register_audience_sources", AudienceSource, "audience source")  # type: ignore[type-abstract]
+        self.audience_sink_types = self._types("register_audience_sinks", AudienceSink, "audience sink")  # type: ignore[type-abstract]
         self.observers = self._named("register_observers", Observer, "observer")  # type: ignore[type-abstract]
         self.routes = [(name, route) for name, route in self._collect("register_routes")]
 
@@ -154,16 +155,17 @@ class PluginHost:
             self._provides[plugin].append(f"{label} {name}")
         return found
 
-    def _types(self) -> dict[str, type[Destination]]:
-        found: dict[str, type[Destination]] = {}
-        for plugin, item in self._collect("register_destinations"):
-            if not (isinstance(item, type) and issubclass(item, Destination)):
-                raise self._error(plugin, "register_destinations must return subclasses of Destination, not objects")
+    def _types(self, hook: str, kind: type[T], label: str) -> dict[str, type[T]]:
+        """Collect classes that have unique types."""
+        found: dict[str, type[T]] = {}
+        for plugin, item in self._collect(hook):
+            if not (isinstance(item, type) and issubclass(item, kind)):
+                raise self._error(plugin, f"{hook} must return subclasses of {kind.__name__}, not objects")
             name = self._check_item(plugin, item, "type")
             if name in found:
-                raise self._error(plugin, f"the destination type '{name}' is already taken")
+                raise self._error(plugin, f"the {label} type '{name}' is already taken")
             found[name] = item
-            self._provides[plugin].append(f"destination {name}")
+            self._provides[plugin].append(f"{label} {name}")
         return found
 
     def _check_item(self, plugin: str, item: Any, attribute: str) -> str:
