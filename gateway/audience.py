@@ -161,10 +161,10 @@ class AudienceSink(ABC):
 
     async def create_lookalike(
         self,
-        account: str,
-        name: str,
-        audience: str,
-        country: str,
+        account: str,  # noqa: ARG002 - for sinks to override
+        name: str,  # noqa: ARG002 - for sinks to override
+        audience: str,  # noqa: ARG002 - for sinks to override
+        country: str,  # noqa: ARG002 - for sinks to override
         percent: int,  # noqa: ARG002 - for sinks to override
     ) -> Group:
         """Create an audience of people like those of ``audience``: ``percent`` (1 to 10) of the country's users."""
