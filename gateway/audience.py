@@ -141,7 +141,7 @@ class AudienceSink(ABC):
 
     @abstractmethod
     async def groups(self, account: str, search: str = "") -> Sequence[Group]:
-        """Return the account's audiences, those whose name contains ``search``; ``refusal`` says which cannot be fed."""
+        """Return the account's audiences, those named like ``search``; ``refusal`` says which cannot be fed."""
 
     @abstractmethod
     async def group(self, account: str, audience: str) -> Group:
