@@ -7,24 +7,24 @@ them gets them: the newest click id, within ``life_s``; address and user agent f
 client or checkout, never by a person. An event's own values always win.
 
 A denied consent or limited data is remembered under the same keys instead, and applies to later events until the
-person's newer choice; nothing else is remembered then.
+person's newer choice; nothing else is remembered then, and nothing is given to such an event.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from msgspec import structs
-
-from gateway.event import Client, Event, User
+from gateway.event import Event
 from gateway.hit import Source
 from gateway.identity import CLAMP_S
-from gateway.outbox import ALLOWED, LIMITED, OPTED_OUT, Memorandum, Outbox, Remembered
+from gateway.outbox import ALLOWED, Memorandum, Outbox, Remembered
 from gateway.outcome import Settled
 from gateway.subjects import NOBODY, Person, person_of, site_subjects
+from gateway.trail import CLIENT_LIFE_S, Trail, carry, completed, decide, drop_stale, stricter, tell
+
+__all__ = ["ORDER", "Memory", "Trail"]
 
 #: Where the step stands among enrichers: after ``client`` and ``click_id``, before ``privacy``.
 ORDER = 25
-#: Source: the project's design, *Memory*: address and user agent 24 h at most.
-CLIENT_LIFE_S = 86_400
 #: Keys that stand for one browser.
 _BROWSER = frozenset({"client", "checkout"})
 #: The same values are written again only after so long: a visitor's pages cost one write an hour, not one each.
@@ -33,39 +33,6 @@ _CLICK_AGAIN_S = 86_400
 _CACHED = 20_000
 #: A browser that very many people share is not traced to all of them.
 _MOST_SUBJECTS = 32
-
-
-class Trail:
-    """
-    What one event found and told: made by :meth:`Memory.recall`, used by :meth:`Memory.note`.
-
-    The values are the newest of what the event itself says and what is known under its keys, each with its time.
-    """
-
-    __slots__ = (
-        "click_at", "clicks", "ip", "keys", "marketing", "marketing_at", "moment", "origins", "person", "records",
-        "sale", "sale_at", "seen_at", "site", "user", "user_agent",
-    )  # fmt: skip
-
-    def __init__(self, moment: float, site: bytes) -> None:
-        self.moment = moment
-        self.site = site
-        self.keys: list[tuple[str, bytes]] = []
-        #: Whose event it is, and of which identifiers that was made.
-        self.person: Person = NOBODY
-        self.user: User | None = None
-        self.records: dict[bytes, Remembered] = {}
-        #: Signals that the event got from the memory, and by which key.
-        self.origins: dict[str, str] = {}
-        self.clicks: dict[str, str] | None = None
-        self.click_at = 0.0
-        self.ip: str | None = None
-        self.user_agent: str | None = None
-        self.seen_at = 0.0
-        self.marketing: bool | None = None
-        self.marketing_at = 0.0
-        self.sale: int | None = None
-        self.sale_at = 0.0
 
 
 class Memory:
@@ -82,7 +49,10 @@ class Memory:
         self._outbox = outbox
         self._clock = clock
         self.life_s = life_s
-        self._cache: dict[bytes, Remembered] = {}
+        self._cache: OrderedDict[bytes, Remembered] = OrderedDict()
+        #: Erasures so far, and those under way.
+        self._erasures = 0
+        self._erasing = 0
 
     # -- recalling
 
@@ -102,13 +72,14 @@ class Memory:
         trail.keys = keys = self._keys(event, site, trail.person)
         if not keys:
             return event, trail
-        await self._load(trail)
         now = self._clock()
-        known = _newest(keys, trail.records) if trail.records else None
-        _tell(trail, event)
+        trail.erasures = self._erasures
+        await self._load(trail, now)
+        known = self._newest(trail, now) if trail.records else None
+        tell(trail, event)
         if known is not None:
-            event = self._complete(event, trail, known, now)
-            _carry(trail, known)
+            event = completed(event, trail, known)
+            carry(trail, known)
         return event, trail
 
     def _keys(self, event: Event, site: str, person: Person) -> list[tuple[str, bytes]]:
@@ -127,13 +98,16 @@ class Memory:
             keys += [("external_id", one) for one in person.ids]
         return keys
 
-    async def _load(self, trail: Trail) -> None:
+    async def _load(self, trail: Trail, now: float) -> None:
         """Take the records of the trail's keys from the cache, and the others from the store."""
         cache, missing = self._cache, []
         for _, digest in trail.keys:
             record = cache.get(digest)
             if record is not None:
-                trail.records[digest] = record
+                if record.expires > now:
+                    trail.records[digest] = record
+                else:
+                    del cache[digest]
             elif self._outbox.may_remember(digest):
                 missing.append(digest)
         if missing:
@@ -143,33 +117,43 @@ class Memory:
 
     def _keep(self, digest: bytes, record: Remembered) -> Remembered:
         cache = self._cache
-        cache.pop(digest, None)
         cache[digest] = record
+        cache.move_to_end(digest)
         if len(cache) > _CACHED:
-            del cache[next(iter(cache))]
+            cache.popitem(last=False)
         return record
 
-    def _complete(self, event: Event, trail: Trail, known: Trail, now: float) -> Event:
-        """Fill in what the event lacks; its own values stay."""
-        changes: dict[str, object] = {}
-        if known.clicks and now - known.click_at <= self.life_s and known.click_at <= trail.moment + CLAMP_S:
-            added = {vendor: click for vendor, click in known.clicks.items() if vendor not in event.click_ids}
-            if added:
-                changes["click_ids"] = {**event.click_ids, **added}
-                trail.origins.update(dict.fromkeys(added, known.origins["click"]))
-        client = event.client
-        lacks = not client.ip or not client.user_agent
-        if lacks and event.action_source != "offline" and now - known.seen_at <= CLIENT_LIFE_S:
-            filled = Client(ip=client.ip or known.ip, user_agent=client.user_agent or known.user_agent)
-            if filled != client:
-                changes["client"] = filled
-                for name, own, new in (
-                    ("client_ip", client.ip, filled.ip), ("client_user_agent", client.user_agent, filled.user_agent),
-                ):  # fmt: skip
-                    if new and not own:
-                        trail.origins[name] = known.origins["client"]
-        changes |= _choices(event, trail, known)
-        return structs.replace(event, **changes) if changes else event
+    def _newest(self, trail: Trail, now: float) -> Trail:
+        """
+        Return the newest of everything that the trail's keys remember and that may still be used.
+
+        What was seen after the event did not lead to it; a choice counts for events of any time.
+        """
+        found, latest, records = Trail(0.0, b""), trail.moment + CLAMP_S, trail.records
+        oldest, seen = now - self.life_s, now - CLIENT_LIFE_S
+        choices: list[tuple[float, int]] = []
+        for kind, digest in trail.keys:
+            record = records.get(digest)
+            if record is None:
+                continue
+            at = record.click_at
+            if record.clicks is not None and at > found.click_at and oldest < at <= latest:
+                found.clicks, found.click_at = record.clicks, at
+                found.origins["click"] = f"memory:{kind}"
+            at = record.seen_at
+            if kind in _BROWSER and at > found.seen_at and seen < at <= latest and (record.ip or record.user_agent):
+                found.ip, found.user_agent, found.seen_at = record.ip, record.user_agent, at
+                found.origins["client"] = f"memory:{kind}"
+            at = record.marketing_at
+            if record.marketing is not None and (
+                at > max(found.marketing_at, oldest) or (at == found.marketing_at and not record.marketing)
+            ):
+                found.marketing, found.marketing_at = record.marketing, at
+            if record.sale is not None and record.sale_at > oldest:
+                choices.append((record.sale_at, record.sale))
+        for at, sale in sorted(choices):
+            found.sale, found.sale_at = stricter(found.sale, sale), at
+        return found
 
     # -- noting
 
@@ -179,30 +163,45 @@ class Memory:
         denied.
         """
         barred = event is None or event.limited_data is True
-        if event is not None and trail.sale is None and (barred or event.consent.sale_of_data is False):
-            trail.sale, trail.sale_at = OPTED_OUT, trail.moment  # as the privacy step read it from a signal
-        if event is None and trail.marketing is not False:
-            trail.marketing, trail.marketing_at = False, trail.moment
-        expires = int(self._clock() + self.life_s)
+        decide(trail, event, barred=barred)
+        if not barred and trail.records and (self._erasing or trail.erasures != self._erasures):
+            return ()  # what it was told may have been erased since, and must not come back with it
+        # a person who chose otherwise since is neither remembered by this hit nor forgotten
+        is_overruled = barred and (trail.marketing is True if event is None else trail.sale == ALLOWED)
+        now = self._clock()
+        drop_stale(trail, now, self.life_s)
+        cache, has_room, owners = self._cache, self._outbox.has_room, (trail.site, *trail.person.all)
         written = []
         for kind, digest in trail.keys:
-            record = self._cache.get(digest) or trail.records.get(digest)
+            record = cache.get(digest) or trail.records.get(digest)
             if record is None:
-                if not self._has_room(digest):
+                if not (has_room or self._outbox.may_remember(digest)):
                     continue
-                record = Remembered()
-            changed = _update(record, trail, kind, barred=barred)
-            if not changed and record.is_empty:
-                continue
-            if not (_belongs(record, trail) or changed):
-                continue
-            record.expires = expires
-            self._keep(digest, record)
-            written.append(Memorandum(digest, record, trail.moment))
+                record = Remembered(owners)
+                changed = _change(record, trail, kind, barred=barred, keeps=is_overruled)
+                if not _is_worth_it(record):
+                    continue
+            else:
+                drop_stale(record, now, self.life_s)
+                changed = _change(record, trail, kind, barred=barred, keeps=is_overruled)
+                changed |= _belongs(record, owners) and not record.is_empty
+            if changed or not record.is_saved:
+                record.is_saved = False
+                record.expires = self._end_of(record)
+                self._keep(digest, record)
+                written.append(Memorandum(digest, record, trail.moment))
         return tuple(written)
 
-    def _has_room(self, digest: bytes) -> bool:
-        return self._outbox.has_room or self._outbox.may_remember(digest)
+    def _end_of(self, record: Remembered) -> int:
+        """Return when the last of what is remembered may be used no more."""
+        end = record.seen_at + CLIENT_LIFE_S if record.ip or record.user_agent else 0.0
+        if record.clicks is not None:
+            end = max(end, record.click_at + self.life_s)
+        if record.marketing is not None:
+            end = max(end, record.marketing_at + self.life_s)
+        if record.sale is not None:
+            end = max(end, record.sale_at + self.life_s)
+        return int(end) + 1
 
     def forget(self, memories: Sequence[Memorandum]) -> None:
         """Leave the cache's copies: their commit failed."""
@@ -211,10 +210,15 @@ class Memory:
 
     async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:
         """Erase what is remembered of these subjects, and all that the outbox has of them."""
+        self._erasures += 1
+        self._erasing += 1
         self._blank(subjects)
-        ended = await self._outbox.erase(subjects, requested_at=requested_at)
-        self._blank(subjects)  # what a hit brought while that was going on
-        return ended
+        try:
+            # a request that claims to come from later must not refuse what is still to come
+            return await self._outbox.erase(subjects, requested_at=min(requested_at, self._clock()))
+        finally:
+            self._blank(subjects)  # what a hit brought while that was going on
+            self._erasing -= 1
 
     def _blank(self, subjects: Sequence[bytes]) -> None:
         wanted = set(subjects)
@@ -224,89 +228,31 @@ class Memory:
                 del self._cache[digest]
 
 
-def _newest(keys: Sequence[tuple[str, bytes]], records: dict[bytes, Remembered]) -> Trail:
-    """Return the newest of everything that these keys remember."""
-    found = Trail(0.0, b"")
-    for kind, digest in keys:
-        record = records.get(digest)
-        if record is None:
-            continue
-        if record.clicks is not None and record.click_at > found.click_at:
-            found.clicks, found.click_at = record.clicks, record.click_at
-            found.origins["click"] = f"memory:{kind}"
-        if kind in _BROWSER and record.seen_at > found.seen_at and (record.ip or record.user_agent):
-            found.ip, found.user_agent, found.seen_at = record.ip, record.user_agent, record.seen_at
-            found.origins["client"] = f"memory:{kind}"
-        if record.marketing is not None and record.marketing_at > found.marketing_at:
-            found.marketing, found.marketing_at = record.marketing, record.marketing_at
-        if record.sale is not None and record.sale_at > found.sale_at:
-            found.sale, found.sale_at = record.sale, record.sale_at
-    return found
+def _is_worth_it(record: Remembered) -> bool:
+    """Whether there is more than permissions: those are worth a row only where something else is."""
+    return bool(record.clicks or record.ip or record.user_agent or record.marketing is False or record.sale)
 
 
-def _tell(trail: Trail, event: Event) -> None:
-    """Note what the event itself says."""
-    moment, consent, client = trail.moment, event.consent, event.client
-    if event.click_ids:
-        trail.clicks, trail.click_at = event.click_ids, moment
-    if (client.ip or client.user_agent) and event.action_source != "offline":
-        trail.ip, trail.user_agent, trail.seen_at = client.ip, client.user_agent, moment
-    if consent.marketing is not None:
-        trail.marketing, trail.marketing_at = consent.marketing, moment
-    if event.limited_data is True:
-        trail.sale, trail.sale_at = LIMITED, moment
-    elif consent.sale_of_data is False or consent.gpc is True:
-        trail.sale, trail.sale_at = OPTED_OUT, moment
-    elif event.limited_data is False or consent.sale_of_data is True:
-        trail.sale, trail.sale_at = ALLOWED, moment
+def _wipe(record: Remembered) -> bool:
+    """Forget everything but the choices; returns whether there was anything."""
+    if record.clicks is None and record.ip is None and record.user_agent is None:
+        return False
+    record.clicks = record.ip = record.user_agent = None
+    return True
 
 
-def _carry(trail: Trail, known: Trail) -> None:
-    """Let what is known travel on to the event's other keys, with its own time."""
-    if trail.clicks is None:
-        trail.clicks, trail.click_at = known.clicks, known.click_at
-    if trail.ip is None and trail.user_agent is None:
-        trail.ip, trail.user_agent, trail.seen_at = known.ip, known.user_agent, known.seen_at
-    if trail.marketing is None or known.marketing_at > trail.marketing_at:
-        trail.marketing, trail.marketing_at = known.marketing, known.marketing_at
-    if trail.sale is None or known.sale_at > trail.sale_at:
-        trail.sale, trail.sale_at = known.sale, known.sale_at
-
-
-def _choices(event: Event, trail: Trail, known: Trail) -> dict[str, object]:
-    """Return what a remembered choice changes: a silent event follows it, and one that is older than it."""
-    changes: dict[str, object] = {}
-    consent = event.consent
-    if known.marketing is False and (
-        trail.marketing is None or (trail.marketing is True and known.marketing_at > trail.marketing_at)
-    ):
-        consent = structs.replace(consent, marketing=False)
-    if known.sale and (trail.sale is None or (trail.sale == ALLOWED and known.sale_at > trail.sale_at)):
-        if known.sale == LIMITED:
-            changes["limited_data"] = True
-        else:
-            consent = structs.replace(consent, sale_of_data=False)
-    if consent is not event.consent:
-        changes["consent"] = consent
-    if changes:
-        changes["notes"] = (*event.notes, "privacy: remembered")
-    return changes
-
-
-def _update(record: Remembered, trail: Trail, kind: str, *, barred: bool) -> bool:
-    """Bring the record up to date; returns whether it must be written."""
-    changed = _update_choices(record, trail)
-    if barred:
-        if record.clicks is not None or record.ip is not None or record.user_agent is not None:
-            record.clicks = record.ip = record.user_agent = None
-            return True
-        return changed
+def _update(record: Remembered, trail: Trail, kind: str) -> bool:
+    """Bring click ids and client up to date; returns whether the record must be written."""
+    changed = False
     if trail.clicks and _is_news(trail.clicks, trail.click_at, record.clicks, record.click_at, _CLICK_AGAIN_S):
         record.clicks, record.click_at = trail.clicks, trail.click_at
         changed = True
     if kind in _BROWSER and (trail.ip or trail.user_agent):
         mine, theirs = (trail.ip, trail.user_agent), (record.ip, record.user_agent)
-        if _is_news(mine, trail.seen_at, theirs, record.seen_at, _CLIENT_AGAIN_S):
+        # half of what is known is no news
+        is_part = mine != theirs and trail.ip in (None, record.ip) and trail.user_agent in (None, record.user_agent)
+        again_s = CLIENT_LIFE_S if is_part else _CLIENT_AGAIN_S
+        if _is_news(theirs if is_part else mine, trail.seen_at, theirs, record.seen_at, again_s):
             record.ip, record.user_agent, record.seen_at = trail.ip, trail.user_agent, trail.seen_at
             changed = True
     return changed
@@ -318,25 +264,33 @@ def _is_news(mine: object, at: float, theirs: object, their_at: float, again_s: 
 
 def _update_choices(record: Remembered, trail: Trail) -> bool:
     changed = False
-    # a grant is worth keeping only where a refusal was
-    if trail.marketing is not None and (trail.marketing is False or record.marketing is False):
+    if trail.marketing is not None:
         at = trail.marketing_at
         if _is_news(trail.marketing, at, record.marketing, record.marketing_at, _CLICK_AGAIN_S):
             record.marketing, record.marketing_at = trail.marketing, at
             changed = True
-    if trail.sale is not None and (trail.sale or record.sale):
-        # a signal does not weaken what the source said itself
-        sale = LIMITED if trail.sale == OPTED_OUT and record.sale == LIMITED else trail.sale
+    if trail.sale is not None:
+        sale = stricter(record.sale, trail.sale)
         if _is_news(sale, trail.sale_at, record.sale, record.sale_at, _CLICK_AGAIN_S):
             record.sale, record.sale_at = sale, trail.sale_at
             changed = True
     return changed
 
 
-def _belongs(record: Remembered, trail: Trail) -> bool:
+def _change(record: Remembered, trail: Trail, kind: str, *, barred: bool, keeps: bool) -> bool:
+    """Bring the record up to date; with ``keeps`` an event that is barred takes nothing away."""
+    changed = False
+    if trail.marketing is not None or trail.sale is not None:
+        changed = _update_choices(record, trail)
+    if not barred:
+        return _update(record, trail, kind) or changed
+    return (not keeps and _wipe(record)) or changed
+
+
+def _belongs(record: Remembered, owners: tuple[bytes, ...]) -> bool:
     """Note whose the record is; returns whether that is news."""
     known = record.subjects
-    missing = [subject for subject in (trail.site, *trail.person.all) if subject not in known]
+    missing = [owner for owner in owners if owner not in known]
     if not missing:
         return False
     site, *people = (*known, *missing) if known else missing

@@ -76,7 +76,7 @@ class _Merge:
             changes |= self._identity()
             changes |= self._context()
             changes["purchase"] = self._purchase()
-            changes["extra"] = {**copy.extra, **kept.extra}
+            changes["extra"] = self._each(kept.extra, copy.extra, "browser")
             changes["notes"] = tuple(dict.fromkeys((*kept.notes, *copy.notes)))
         changes["origins"] = self._origins
         return structs.replace(kept, **changes)
@@ -84,9 +84,11 @@ class _Merge:
     def _outranks(self, signal: str, favoured: Side) -> bool:
         return self._rank(self._copy, signal, favoured) > self._rank(self._kept, signal, favoured)
 
-    def _rank(self, event: SealedEvent, signal: str, favoured: Side) -> int:
+    def _rank(self, event: SealedEvent, signal: str, favoured: Side) -> tuple[bool, bool]:
+        """Told beats remembered, then the favoured side beats the other."""
         side = origin_of(event, signal).partition(":")[0]
-        return 0 if side == "memory" else 2 if side == favoured else 1
+        told = side != "memory"
+        return told, (side if told else event.born) == favoured
 
     def _take(self, mine: object, theirs: object, signal: str, favoured: Side) -> bool:
         """Whether the copy's value is to be taken; notes its origin then."""
@@ -95,9 +97,13 @@ class _Merge:
         missing = mine is None or mine == ()
         if not missing and (self._frozen or not self._outranks(signal, favoured)):
             return False
-        # noted for the same value of a better source too: a third copy must not replace it
+        # the same value of a better source counts too: a third copy must not replace it
         self._note(signal)
-        return missing or theirs != mine
+        return True
+
+    def _adds(self, mine: object, theirs: object, signal: str, *, alone: bool) -> bool:
+        """Whether the copy's value fills a gap, or wins where neither copy has what it belongs to (``alone``)."""
+        return self._take(mine, theirs, signal, "server") if alone else mine is None and theirs is not None
 
     def _note(self, signal: str) -> None:
         origin = origin_of(self._copy, signal)
@@ -142,14 +148,13 @@ class _Merge:
                 changes[name] = value
         for name in ("content", "app", "device"):
             mine, theirs = getattr(self._kept, name), getattr(self._copy, name)
-            fill = {
+            taken = {
                 field: value
                 for field, value in structs.asdict(theirs).items()
-                if value not in (None, ()) and getattr(mine, field) in (None, ())
+                if self._take(getattr(mine, field), value, f"{name}.{field}", "browser")
             }
-            if fill:
-                changes[name] = structs.replace(mine, **fill)
-                self._note(name)
+            if taken:
+                changes[name] = structs.replace(mine, **taken)
         return changes
 
     def _purchase(self) -> Purchase:
@@ -160,12 +165,12 @@ class _Merge:
         if self._take(mine.value, theirs.value, "value", "server"):
             # an amount is never paired with the other copy's currency while it has its own
             changes = {"value": theirs.value, "currency": theirs.currency or mine.currency}
-        elif mine.currency is None and theirs.currency is not None:
+        elif self._adds(mine.currency, theirs.currency, "currency", alone=mine.value is theirs.value is None):
             changes = {"currency": theirs.currency}
         if self._take(_goods(mine), _goods(theirs), "items", "server"):
             changes |= {"items": theirs.items, "content_ids": theirs.content_ids}
             changes["num_items"] = mine.num_items if theirs.num_items is None else theirs.num_items
-        elif mine.num_items is None and theirs.num_items is not None:
+        elif self._adds(mine.num_items, theirs.num_items, "num_items", alone=_goods(mine) == _goods(theirs) == ()):
             changes["num_items"] = theirs.num_items
         for name in ("order_id", "predicted_ltv"):
             if self._take(getattr(mine, name), getattr(theirs, name), name, "server"):

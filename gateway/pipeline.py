@@ -14,6 +14,7 @@ import msgspec
 from gateway.draft import Draft, best_of, outcome_of
 from gateway.errors import Unavailable
 from gateway.event import STANDARD_NAMES, Alarm, Erasure, Event, Invalid, Normalized, SealedEvent, Skipped, Struct
+from gateway.exports import export
 from gateway.hit import Hit, Source
 from gateway.identity import Windows, identify, marks_of, moment
 from gateway.interfaces import Adapter, Destination, Enricher, Identifiers
@@ -197,21 +198,25 @@ class Pipeline:
         return Draft(Outcome(fate="accepted", event_name=item.source_name, reason=reason))
 
     async def _erase(self, route: Route, erasure: Erasure) -> None:
-        site = route.source.site
-        if erasure.scope == "export":
-            self._alarm(
-                "data_request", "A customer asks for the data kept of them: see docs/operations.", route.source.name
-            )
-            return
-        digest = self._outbox.digest
+        source, digest = route.source, self._outbox.digest
         if erasure.scope == "site":
-            subjects = site_subjects(digest, site)
+            subjects = site_subjects(digest, source.site)
         else:
-            country = route.source.default_country
-            subjects = person_of(digest, site, erasure.user, country, erasure.customer_id).all
-        if subjects:
+            person = person_of(digest, source.site, erasure.user, source.default_country, erasure.customer_id)
+            subjects = person.all
+        if erasure.scope == "export":
+            await self._export(source, subjects)
+        elif subjects:
             for ended in await self._memory.erase(subjects, requested_at=erasure.requested_at or self._clock()):
                 self._settled(ended)
+
+    async def _export(self, source: Source, subjects: Sequence[bytes]) -> None:
+        if subjects:
+            written = await export(self._outbox, subjects, self._clock())
+            what = f"what is kept is in {written.path} ({written.events} events, {written.memories} remembered)"
+        else:
+            what = "the request names no e-mail address, phone number or id, so nothing could be looked up"
+        self._alarm("data_request", f"A customer asks for their data: {what}.", source.name)
 
     async def _draft(self, route: Route, hit: Hit, event: Event, trace: Trace | None) -> Draft:
         source = route.source

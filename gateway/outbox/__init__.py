@@ -6,7 +6,8 @@ knows no vendor. One *unit* is one (event, destination) with an opaque text id.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gateway.event import SealedEvent, Struct
@@ -50,15 +51,17 @@ class Remembered:
     ``clicks`` are click ids by vendor, of the hit at ``click_at``; ``ip`` and ``user_agent`` of the hit at ``seen_at``;
     ``marketing`` and ``sale`` the person's newest choices (``sale``: :data:`ALLOWED`, :data:`OPTED_OUT` or
     :data:`LIMITED`) and when they were made; ``subjects`` whose it is, for erasure. Times are Unix seconds.
+    ``is_saved``: it is in the store as it is here.
     """
 
     __slots__ = (
-        "click_at", "clicks", "expires", "ip", "marketing", "marketing_at", "sale", "sale_at", "seen_at", "subjects",
-        "user_agent",
+        "click_at", "clicks", "expires", "ip", "is_saved", "marketing", "marketing_at", "sale", "sale_at", "seen_at",
+        "subjects", "user_agent",
     )  # fmt: skip
 
     def __init__(self, subjects: tuple[bytes, ...] = ()) -> None:
         self.expires = 0
+        self.is_saved = False
         self.subjects = subjects
         self.clicks: dict[str, str] | None = None
         self.click_at = 0.0
@@ -205,6 +208,28 @@ class Replayed(Struct, frozen=True, kw_only=True):
     duplicates: tuple[str, ...] = ()
 
 
+class KeptUnit(Struct, frozen=True, kw_only=True):
+    """One event that waits or is dead; ``until`` (Unix s) is when a dead one is deleted."""
+
+    destination: str
+    event: SealedEvent
+    accepted_at: float
+    attempts: int = 0
+    is_dead: bool = False
+    reason: str | None = None
+    until: float | None = None
+
+
+class Kept(NamedTuple):
+    """
+    What is kept of a person: events, what is remembered, and until when (Unix s) events are refused after an erasure.
+    """
+
+    units: tuple[KeptUnit, ...] = ()
+    memories: tuple[Remembered, ...] = ()
+    erased_before: float | None = None
+
+
 class LaneCount(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """How full one lane is; ``oldest_at`` is the acceptance time of its oldest waiting unit."""
 
@@ -226,6 +251,11 @@ class Counts(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 class Outbox(ABC):
     """Keeps accepted events safe until each has a fate. All methods are called on the event loop."""
+
+    #: Where files that belong to the store are written.
+    folder: Path
+    #: Erasures in force: subject → the time (Unix s) before which its events are refused.
+    erasures: Mapping[bytes, float]
 
     @abstractmethod
     def digest(self, *parts: str) -> bytes:
@@ -306,6 +336,15 @@ class Outbox(ABC):
         remembered of them, and refuse older copies for 30 days.
 
         Leased units are erased too: an answer that says "retry" ends them. Deduplication marks stay.
+        """
+
+    @abstractmethod
+    async def of_subjects(self, subjects: Sequence[bytes]) -> Kept:
+        """
+        Return everything that is kept of these subjects, and nothing of anybody else.
+
+        Raises:
+            Unavailable: The store cannot be read.
         """
 
     @abstractmethod

@@ -9,11 +9,14 @@ transaction.
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import structs
+
 from gateway.event import SealedEvent
 from gateway.merge import signals
-from gateway.outbox import Admission, Join, Lane, Mark, Memorandum, Remembered, Unit, memories
+from gateway.outbox import Admission, Join, Lane, Mark, Memorandum, Remembered, Unit
+from gateway.outbox.memories import Memories
 from gateway.outbox.records import pack, split, unpack
-from gateway.outbox.statements import insert_rows
+from gateway.outbox.statements import by_ids, insert_rows
 from gateway.outcome import Fate, Settled
 
 WAITING, DEAD, DOOMED = 0, 1, 2
@@ -64,6 +67,7 @@ class Batch:
         leased: Mapping[int, str],
         erased: Mapping[bytes, float],
         sent: Mapping[int, frozenset[str]],
+        memories: Memories,
     ) -> None:
         self._connection = connection
         self._lanes = lanes
@@ -71,6 +75,7 @@ class Batch:
         self._leased = leased
         self._erased = erased
         self._sent = sent
+        self._table = memories
         self.next_unit = next_unit
         #: Change of the number of waiting and dead units by lane id, for the counters kept in memory.
         self.waiting: dict[int, int] = {}
@@ -82,6 +87,8 @@ class Batch:
         self._new: dict[int, tuple[Unit, Target]] = {}
         #: What is to be remembered, by key.
         self.memories: dict[bytes, Remembered] = {}
+        #: The numbers of their records, after :meth:`flush`.
+        self.remembered: dict[bytes, int] = {}
         self._marks: dict[bytes, tuple[int, int, str | None]] = {}
 
     def load(self, requests: Iterable[Sequence[Unit]]) -> None:
@@ -121,7 +128,16 @@ class Batch:
                 self._bury(unit.marks, max(-target.unit for target in met if target.is_tombstone))
                 return Admission(fate="dropped", reason="consent")
             met = [target for target in met if not target.is_tombstone]
+        if unit.event.unsigned:
+            # it proves nothing: it may add to one event, and not say that two are the same
+            met = met[-1:]
+        return self._place(unit, met, join)
+
+    def _place(self, unit: Unit, met: list[Target], join: Join | None, *, release: bool = False) -> Admission:
+        """Find the unit's place among those it met; ``release``: its conversion need not be held any longer."""
         live = [target for target in met if target.state in (WAITING, DEAD)]
+        if join and not unit.event.unsigned and (public := [one for one in live if self._event(one).unsigned]):
+            return self._sign(unit, public, join)
         sent = next((target for target in met if target.state not in (WAITING, DEAD)), None)
         if not met:
             # what is held may still be completed: it is refused when it is claimed
@@ -130,7 +146,7 @@ class Batch:
             return Admission(fate="dropped", reason=unit.refusal)
         if sent is not None:
             return self._duplicate(unit, sent, live)
-        return self._merge(unit, live, join)
+        return self._merge(unit, live, join, release=release)
 
     def remember(self, memories: Iterable[Memorandum]) -> None:
         """Keep for :meth:`flush` what is remembered, unless its person was erased since."""
@@ -159,7 +175,7 @@ class Batch:
         marks = [(digest, *self._marks[digest]) for digest in sorted(self._marks)]
         insert_rows(self._connection, "INSERT INTO mark", "(?,?,?,?)", _REPLACE_MARK, marks)
         if self.memories:
-            memories.write(self._connection, self.memories)
+            self.remembered = self._table.write(self.memories)
 
     def _met(self, unit: Unit) -> list[Target]:
         found: dict[int, Target] = {}
@@ -176,19 +192,20 @@ class Batch:
         target.state, target.lane, target.event = WAITING, self._lanes[unit.lane], unit.event
         self._new[number] = (unit, target)
         self._targets[number] = target
-        self._adopt(unit.marks, target)
+        self._adopt(unit, target)
         self.waiting[target.lane] = self.waiting.get(target.lane, 0) + 1
         return Admission(fate="accepted", unit=format(number, "x"))
 
-    def _adopt(self, marks: Sequence[Mark], target: Target) -> None:
-        """Let these marks stand for the target from now on; those that already do keep their expiry."""
+    def _adopt(self, unit: Unit, target: Target) -> None:
+        """Let the unit's marks stand for the target from now on; those that already do keep their expiry."""
         added = b""
-        for mark in marks:
+        for mark in unit.marks:
             known = self._known.get(mark.digest)
             if known is not None and known.unit == target.unit:
                 continue
             self._known[mark.digest] = target
-            event_id = target.event_id if mark.business else None
+            is_told = mark.business or unit.event.event_id != target.event_id
+            event_id = target.event_id if is_told else None  # who meets an id by its mark knows it
             self._marks[mark.digest] = (target.unit, int(self._now + mark.lifetime_s), event_id)
             added += mark.digest
         if not added or target.state is None:
@@ -208,12 +225,34 @@ class Batch:
         ended = tuple(self._end(target, "dropped", "duplicate") for target in live)
         for target in live:
             self._readdress(target, sent)
-        self._adopt(unit.marks, sent)
+        if not unit.event.unsigned:
+            self._adopt(unit, sent)
         carried = self._sent.get(sent.unit)
         missed = () if carried is None else tuple(sorted(signals(unit.event) - carried))
         return Admission(fate="duplicate", of=sent.event_id, unit=format(sent.unit, "x"), ended=ended, missed=missed)
 
-    def _merge(self, unit: Unit, live: list[Target], join: Join | None) -> Admission:
+    def _sign(self, unit: Unit, public: Sequence[Target], join: Join) -> Admission:
+        """
+        Let a signed copy take the place of unsigned ones, with their signals.
+
+        Of their keys only those stay that it has itself, and they were never sent, so nothing of them is frozen.
+        """
+        event, subjects, ended = unit.event, unit.subjects, []
+        for target in sorted(public, key=lambda one: one.unit):
+            event = join(event, self._event(target), False)
+            subjects += self._subjects(target)
+            for digest in split(target.marks):
+                self._known.pop(digest, None)
+                self._marks.pop(digest, None)
+            by_ids(self._connection, "DELETE FROM mark WHERE digest IN ({})", split(target.marks))
+            ended.append(self._end(target, "merged", None))
+        subjects = tuple(dict.fromkeys(subjects))
+        signed = structs.replace(unit, event=event, subjects=subjects, hold_s=0.0, refusal=None)
+        admission = self._place(signed, self._met(unit), join, release=True)
+        told = {"of": event.event_id, "event": event} if admission.fate == "accepted" else {}
+        return structs.replace(admission, ended=(*ended, *admission.ended), **told)
+
+    def _merge(self, unit: Unit, live: list[Target], join: Join | None, *, release: bool) -> Admission:
         """
         Fill the waiting event with what the copy adds; join a second waiting one into the first; revive a dead one.
         """
@@ -221,22 +260,24 @@ class Batch:
         kept, others = live[0], live[1:]
         event = self._event(kept)
         if join is None and kept.state == WAITING and not others:
-            self._adopt(unit.marks, kept)
+            self._adopt(unit, kept)
             return Admission(fate="duplicate", of=event.event_id, unit=format(kept.unit, "x"))
-        frozen = self._is_frozen(kept)
-        ended = []
+        frozen, ended, subjects = self._is_frozen(kept), [], unit.subjects
         for other in others:
             event = join(event, self._event(other), frozen) if join else event
+            subjects += self._subjects(other)
             ended.append(self._end(other, "merged", None))
         merged = join(event, unit.event, frozen) if join else event
         met_other_side = any(copy.born != event.born for copy in (unit.event, *map(self._event, others)))
-        self._adopt(unit.marks, kept)
-        for other in others:
-            self._readdress(other, kept)
         # an exact copy is a duplicate, whether or not the first one was sent meanwhile
         adds = merged != event or others or met_other_side or kept.state != WAITING
         fate: Fate = "merged" if adds else "duplicate"
-        self._store(kept, merged, unit, release=met_other_side)
+        # a retry keeps its own time
+        self._store(kept, merged, unit, subjects, release=(met_other_side or release) and not frozen)
+        if event.unsigned or not unit.event.unsigned:
+            self._adopt(unit, kept)
+        for other in others:
+            self._readdress(other, kept)
         return Admission(fate=fate, of=merged.event_id, unit=format(kept.unit, "x"), ended=tuple(ended), event=merged)
 
     def _is_frozen(self, target: Target) -> bool:
@@ -249,34 +290,41 @@ class Batch:
             target.event_id = target.event.event_id
         return target.event
 
-    def _store(self, kept: Target, merged: SealedEvent, unit: Unit, *, release: bool) -> None:
+    def _subjects(self, target: Target) -> tuple[bytes, ...]:
+        if target.unit in self._new:
+            return self._new[target.unit][0].subjects
+        (known,) = self._connection.execute("SELECT subjects FROM unit WHERE id = ?", (target.unit,)).fetchone()
+        return tuple(split(known))
+
+    def _store(
+        self, kept: Target, merged: SealedEvent, unit: Unit, subjects: tuple[bytes, ...], *, release: bool
+    ) -> None:
         if kept.state == DEAD:
             self.dead[kept.lane] = self.dead.get(kept.lane, 0) - 1
             self.waiting[kept.lane] = self.waiting.get(kept.lane, 0) + 1
             release = True
-        kept.state, kept.event, kept.event_id = WAITING, merged, merged.event_id
+        if merged.event_id != kept.event_id:
+            self._rename(kept, merged.event_id)
+        kept.state, kept.event = WAITING, merged
+        subjects = tuple(dict.fromkeys((*self._subjects(kept), *subjects)))
         if kept.unit in self._new:
             kept.released = kept.released or release
-            first, _ = self._new[kept.unit]
-            subjects = tuple(dict.fromkeys((*first.subjects, *unit.subjects)))
-            self._new[kept.unit] = (_with_subjects(first, subjects), kept)
+            self._new[kept.unit] = (structs.replace(self._new[kept.unit][0], subjects=subjects), kept)
             return
-        (known,) = self._connection.execute("SELECT subjects FROM unit WHERE id = ?", (kept.unit,)).fetchone()
-        subjects = tuple(dict.fromkeys((*split(known), *unit.subjects)))
+        content = (merged.event_time, pack(merged), b"".join(subjects))
         self._connection.execute(
             "UPDATE unit SET state = 0, ended_at = NULL, reason = NULL, event_time = ?, event = ?, subjects = ?,"
             " accepted_at = CASE WHEN state = 0 THEN accepted_at ELSE ? END,"  # a revived one has its retry life again
             " due = CASE WHEN ? THEN min(due, ?) ELSE due END WHERE id = ?",
-            (
-                merged.event_time,
-                pack(merged),
-                b"".join(subjects),
-                unit.event.accepted_at,
-                release,
-                self._now,
-                kept.unit,
-            ),
+            (*content, unit.event.accepted_at, release, self._now, kept.unit),
         )
+
+    def _rename(self, target: Target, event_id: str) -> None:
+        """Let the target's marks name the id that will leave."""
+        target.event_id = event_id
+        digests = split(target.marks)
+        self._marks |= {one: (*self._marks[one][:2], event_id) for one in digests if one in self._marks}
+        by_ids(self._connection, "UPDATE mark SET event_id = ? WHERE digest IN ({})", digests, (event_id,))
 
     def _readdress(self, other: Target, kept: Target) -> None:
         for digest in split(other.marks):
@@ -286,8 +334,7 @@ class Batch:
                 self._marks[digest] = (kept.unit, expires, kept.event_id)
             else:
                 self._connection.execute(
-                    "UPDATE mark SET unit = ?, event_id = CASE WHEN event_id IS NOT NULL THEN ? END WHERE digest = ?",
-                    (kept.unit, kept.event_id, digest),
+                    "UPDATE mark SET unit = ?, event_id = ? WHERE digest = ?", (kept.unit, kept.event_id, digest)
                 )
         kept.marks += other.marks
         if kept.unit not in self._new:
@@ -339,22 +386,9 @@ class Batch:
 def settled(unit: int, lane: Lane, event: SealedEvent, end: str, reason: str | None, **more: object) -> Settled:
     """Return the record of a unit's end."""
     return Settled(
-        unit=format(unit, "x"),
-        destination=lane.destination,
-        event_id=event.event_id,
-        event_name=event.event_name,
-        source=event.source,
-        end=end,  # type: ignore[arg-type]
-        reason=reason,
-        is_test=event.test,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def _with_subjects(unit: Unit, subjects: tuple[bytes, ...]) -> Unit:
-    return Unit(
-        lane=unit.lane, event=unit.event, marks=unit.marks, subjects=subjects, hold_s=unit.hold_s, consent=unit.consent
-    )
+        unit=format(unit, "x"), destination=lane.destination, event_id=event.event_id, event_name=event.event_name,
+        source=event.source, end=end, reason=reason, is_test=event.test, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def _chunks(digests: list[bytes]) -> Iterable[tuple[list[bytes], int]]:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.event import SealedEvent
-from gateway.outbox import DeadFilter, DeadLetter, Lane
+from gateway.outbox import DeadFilter, DeadLetter, Lane, kind_of
 from gateway.outbox.admission import DEAD, DOOMED, TOMBSTONE_S, settled
 from gateway.outbox.leases import forget
 from gateway.outbox.records import split, unpack
@@ -94,6 +94,15 @@ def replay(
         )
         queued.append(letter.unit)
     return queued, duplicates
+
+
+def by_lane(letters: Sequence[DeadLetter], lanes: Mapping[Lane, int]) -> dict[int, int]:
+    """Count letters by lane number."""
+    counted: dict[int, int] = {}
+    for letter in letters:
+        number = lanes[Lane(destination=letter.destination, kind=kind_of(letter.event))]
+        counted[number] = counted.get(number, 0) + 1
+    return counted
 
 
 def _stands_for_another(connection: sqlite3.Connection, mark: bytes, unit: int) -> bool:

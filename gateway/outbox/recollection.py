@@ -13,13 +13,13 @@ from pathlib import Path
 
 from gateway.errors import Unavailable
 from gateway.outbox import Remembered
-from gateway.outbox.memories import read
+from gateway.outbox.memories import Memories
 from gateway.outbox.schema import connect_reader
 
 #: The filter is filled in pieces, so that the event loop gets its turn.
 _PIECE = 1_000
 _PAUSE_S = 0.01
-_KEYS = "SELECT digest FROM memory WHERE digest > ? ORDER BY digest LIMIT ?"
+_KEYS = "SELECT digest FROM memory_key WHERE digest > ? ORDER BY digest LIMIT ?"
 
 
 class Filter:
@@ -46,8 +46,16 @@ class Filter:
         """Whether the key may have been added."""
         if not self.is_complete:
             return True
+        return self.has(digest)
+
+    def has(self, digest: bytes) -> bool:
+        """Whether the key was added, or looks like some that were."""
         bits, mask = self._bits, self._mask
-        return all(bits[(part & mask) >> 3] & (1 << (part & 7)) for part in _parts(digest))
+        one, two, three = _parts(digest)
+        return bool(
+            bits[(one & mask) >> 3] >> (one & 7) & bits[(two & mask) >> 3] >> (two & 7)
+            & bits[(three & mask) >> 3] >> (three & 7) & 1
+        )  # fmt: skip
 
 
 _parts = struct.Struct("<III").unpack
@@ -58,16 +66,20 @@ class Recollection:
     Looks up what is remembered.
 
     Args:
-        path: The store. ``clock`` gives wall time, Unix seconds. ``limit`` is how many keys are remembered at most.
+        path: The store. ``memories`` are its tables. ``clock`` gives wall time, Unix seconds.
+        limit: How many keys are remembered at most.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], limit: int) -> None:
+    def __init__(self, path: Path, memories: Memories, clock: Callable[[], float], limit: int) -> None:
         self._path = path
+        self._memories = memories
         self._clock = clock
         self._limit = limit
         self._filter = Filter(limit)
         self._next: Filter | None = None
         self._added = 0
+        #: Two threads fill the filters.
+        self._filling = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._pool = ThreadPoolExecutor(2, "outbox-reader")  # one looks, one fills the filter
@@ -94,37 +106,49 @@ class Recollection:
         with self._reading:
             if self._reader is None:
                 self._reader = connect_reader(self._path)
-            return read(self._reader, digests, self._clock())
+            return self._memories.read(self._reader, digests, self._clock())
 
-    def added(self, digests: Iterable[bytes]) -> int:
-        """Note keys that were written; returns how many of them are certainly new. Called on the writer's thread."""
+    def added(self, digests: Iterable[bytes]) -> None:
+        """Note keys that were written; called on the writer's thread."""
         new = 0
-        for digest in digests:
-            if not self._filter.may_have(digest):
-                new += 1
-            for one in (self._filter, self._next):
-                if one is not None:
-                    one.add(digest)
-        self._added += new
-        if self._added > self._limit and self._next is None:
-            # keys that expired are still in it: a filter of the keys that there are takes its place
-            self._added, self._next = 0, Filter(self._limit)
-            self._pool.submit(self._fill, self._next)
-        return new
+        with self._filling:
+            for digest in digests:
+                if not self._filter.has(digest):
+                    new += 1
+                    self._filter.add(digest)
+                if self._next is not None:
+                    self._next.add(digest)
+            self._added += new
+            if self._added > self._limit and self._next is None:
+                # keys that expired are still in it: a filter of the keys that there are takes its place
+                self._added, self._next = 0, Filter(self._limit)
+                self._pool.submit(self._fill, self._next)
 
     def _fill(self, filling: Filter) -> None:
+        try:
+            with closing(connect_reader(self._path)) as reader:
+                self._read_keys(reader, filling)
+        except sqlite3.Error:
+            # an incomplete filter only costs looks; another one is tried after as many keys again
+            with self._filling:
+                self._next = None
+
+    def _read_keys(self, reader: sqlite3.Connection, filling: Filter) -> None:
         last = b""
-        with closing(connect_reader(self._path)) as reader:
-            while not self._stopping.is_set():
-                rows = reader.execute(_KEYS, (last, _PIECE)).fetchall()
+        with self._filling:
+            for digest in self._memories.unindexed():
+                filling.add(digest)
+        while not self._stopping.is_set():
+            rows = reader.execute(_KEYS, (last, _PIECE)).fetchall()
+            with self._filling:
                 for (digest,) in rows:
                     filling.add(digest)
                 if len(rows) < _PIECE:
                     filling.is_complete = True
                     self._filter, self._next = filling, None
                     return
-                last = rows[-1][0]
-                self._stopping.wait(_PAUSE_S)
+            last = rows[-1][0]
+            self._stopping.wait(_PAUSE_S)
 
     def close(self) -> None:
         """End the reading thread."""

@@ -46,12 +46,14 @@ CREATE TABLE mark (
     digest BLOB PRIMARY KEY, unit INTEGER NOT NULL, expires INTEGER NOT NULL, event_id TEXT
 ) WITHOUT ROWID;
 -- what later events may need of earlier hits: click ids as JSON, address and browser, and the person's choices;
--- subjects: whose it is; times in Unix seconds, sale as in gateway.outbox
+-- subjects: whose it is; times in Unix seconds, sale as in gateway.outbox. Rows are appended; memory_key finds the
+-- newest of a key, except for rows beyond meta's memory_indexed
 CREATE TABLE memory (
-    digest BLOB PRIMARY KEY, expires INTEGER NOT NULL, subjects BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, digest BLOB NOT NULL, expires INTEGER NOT NULL, subjects BLOB NOT NULL,
     clicks TEXT, click_at REAL NOT NULL, ip TEXT, user_agent TEXT, seen_at REAL NOT NULL,
     marketing INTEGER, marketing_at REAL NOT NULL, sale INTEGER, sale_at REAL NOT NULL
-) WITHOUT ROWID;
+);
+CREATE TABLE memory_key (digest BLOB PRIMARY KEY, record INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (token TEXT PRIMARY KEY, units BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE erased (subject BLOB PRIMARY KEY, before REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 """
@@ -61,7 +63,9 @@ Migration = Callable[[sqlite3.Connection], None]
 
 def _add_memory(connection: sqlite3.Connection) -> None:
     """Version 2 remembers: click ids, clients, choices."""
-    connection.execute(next(table for table in TABLES.split(";\n") if "CREATE TABLE memory" in table))
+    for table in TABLES.split(";\n"):
+        if "CREATE TABLE memory" in table:
+            connection.execute(table)
 
 
 #: MIGRATIONS[n] turns version n + 1 into n + 2. Each runs in its own transaction, after a copy of the file was made.

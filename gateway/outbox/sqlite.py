@@ -17,6 +17,7 @@ from gateway.outbox import (
     DeadFilter,
     DeadLetter,
     Join,
+    Kept,
     Lane,
     Lease,
     Memorandum,
@@ -25,14 +26,14 @@ from gateway.outbox import (
     Replayed,
     Settlement,
     Unit,
-    kind_of,
 )
 from gateway.outbox import letters as dead_letters
-from gateway.outbox import memories as memory_table
 from gateway.outbox.admission import Batch
 from gateway.outbox.counting import count_lanes
+from gateway.outbox.exports import kept_of
 from gateway.outbox.gathering import Admitted, Gathering, Request
 from gateway.outbox.leases import After, Ledger
+from gateway.outbox.memories import Memories, erase_memories
 from gateway.outbox.recollection import Recollection
 from gateway.outbox.records import DIGEST_SIZE, split
 from gateway.outbox.schema import FileLock, connect, copy_store, digest_key
@@ -70,7 +71,7 @@ class SqliteOutbox(Outbox):
         memory_keys: int = 1_000_000,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        self.path, self.folder = path, path.parent
         self._clock = clock
         self._business_key_s = business_key_s
         self._lock = FileLock(path.with_name(path.name + ".lock"))
@@ -84,10 +85,12 @@ class SqliteOutbox(Outbox):
         self._keyed = hashlib.blake2b(digest_size=DIGEST_SIZE, key=digest_key(self._connection))
         self._ledger = Ledger(self._connection)
         self.recovered = self._recover()
-        self._memory_keys = memory_keys
-        self._walk = memory_table.Walk(self._connection, memory_keys)
-        self._recollection = Recollection(path, clock, memory_keys)
-        self._upkeep = Upkeep(self._connection, path, clock, dead_keep_s, self._discarded, self._walk)
+        self._memories = Memories(self._connection, memory_keys)
+        self._recollection = Recollection(path, self._memories, clock, memory_keys)
+        self._dead_keep_s = dead_keep_s
+        self._upkeep = Upkeep(
+            self._connection, path, clock, dead_keep_s, self._discarded, self._memories, self.erasures
+        )
         self._writer = Writer(self._connection, self._upkeep.run)
         self._gathering = Gathering(
             lambda requests, done: self._writer.hand_over(lambda: self._admit(requests), done), linger_s, self._notify
@@ -110,7 +113,7 @@ class SqliteOutbox(Outbox):
             (self._dead if state else self._waiting)[lane] = count
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'unit'").fetchone()
         self._next_unit = row[0] + 1 if row else 1
-        self._erased: dict[bytes, float] = dict(connection.execute("SELECT subject, before FROM erased").fetchall())
+        self.erasures: dict[bytes, float] = dict(connection.execute("SELECT subject, before FROM erased").fetchall())
         return recovered
 
     def digest(self, *parts: str) -> bytes:
@@ -139,8 +142,9 @@ class SqliteOutbox(Outbox):
 
         def after() -> None:
             self._next_unit = batch.next_unit
-            if batch.memories:
-                self._walk.rows += self._recollection.added(batch.memories)
+            if batch.remembered:
+                self._memories.written(batch.remembered)
+                self._recollection.added(batch.remembered)
             self._ledger.doomed |= batch.doomed
             _add(self._waiting, batch.waiting)
             _add(self._dead, batch.dead)
@@ -152,8 +156,9 @@ class SqliteOutbox(Outbox):
             self._lane_number(lane)
         ledger = self._ledger
         batch = Batch(
-            self._connection, self._lanes, self._next_unit, self._clock(), ledger.units, self._erased, ledger.sent
-        )
+            self._connection, self._lanes, self._next_unit, self._clock(), ledger.units, self.erasures, ledger.sent,
+            self._memories,
+        )  # fmt: skip
         batch.load(requests)
         return batch
 
@@ -186,7 +191,7 @@ class SqliteOutbox(Outbox):
     @property
     def has_room(self) -> bool:
         """Whether new keys are remembered."""
-        return self._walk.rows < self._memory_keys * 1.25
+        return self._memories.has_room
 
     def _lane_number(self, lane: Lane) -> int:
         number = self._lanes.get(lane)
@@ -279,18 +284,15 @@ class SqliteOutbox(Outbox):
 
         def remember() -> tuple[None, After]:
             dead_letters.remember_erasure(self._connection, subjects, requested_at, self._clock())
-            return None, lambda: self._erased.update(dict.fromkeys(subjects, requested_at))
+            before = {subject: max(requested_at, self.erasures.get(subject, 0.0)) for subject in subjects}
+            return None, lambda: self.erasures.update(before)
 
         await self._writer.run(remember)
 
         def matches(stored: bytes, event: SealedEvent) -> bool:
             return event.event_time < requested_at and not wanted.isdisjoint(split(stored))
 
-        start: bytes | None = b""
-        while start is not None:
-            start = await self._writer.run(
-                lambda start=start: (memory_table.erase(self._connection, wanted, start), None)  # type: ignore[misc]
-            )
+        await erase_memories(self._writer, self._memories, wanted)
         ended: list[Settled] = []
         for bounds in await self._writer.run(lambda: (list(dead_letters.slices(self._connection)), None)):
             ended += await self._writer.run(lambda bounds=bounds: self._erase(bounds, matches))  # type: ignore[misc]
@@ -308,6 +310,10 @@ class SqliteOutbox(Outbox):
             _add(self._dead, {lane: -count for lane, count in erased.dead.items()})
 
         return erased.settled, after
+
+    async def of_subjects(self, subjects: Sequence[bytes]) -> Kept:
+        """Look beside the writer."""
+        return await asyncio.to_thread(kept_of, self.path, subjects, self._dead_keep_s, self._clock())
 
     async def dead(self, which: DeadFilter, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Return a page of dead letters."""
@@ -327,20 +333,13 @@ class SqliteOutbox(Outbox):
 
     def _replay(self, letters: Sequence[DeadLetter]) -> tuple[tuple[list[str], list[str]], After]:
         queued, duplicates = dead_letters.replay(self._connection, letters, self._clock(), self._business_key_s)
-        moved = self._by_lane([letter for letter in letters if letter.unit in set(queued)])
+        moved = dead_letters.by_lane([letter for letter in letters if letter.unit in set(queued)], self._lanes)
 
         def after() -> None:
             _add(self._waiting, moved)
             _add(self._dead, {lane: -count for lane, count in moved.items()})
 
         return (queued, duplicates), after
-
-    def _by_lane(self, letters: Sequence[DeadLetter]) -> dict[int, int]:
-        counted: dict[int, int] = {}
-        for letter in letters:
-            number = self._lanes[Lane(destination=letter.destination, kind=kind_of(letter.event))]
-            counted[number] = counted.get(number, 0) + 1
-        return counted
 
     async def discard(self, which: DeadFilter) -> int:
         """Delete dead letters, a slice a commit."""
@@ -351,7 +350,7 @@ class SqliteOutbox(Outbox):
 
     def _discard(self, letters: Sequence[DeadLetter]) -> tuple[int, After]:
         count = dead_letters.discard(self._connection, letters)
-        return count, lambda: self._discarded(self._by_lane(letters))
+        return count, lambda: self._discarded(dead_letters.by_lane(letters, self._lanes))
 
     def _discarded(self, gone: dict[int, int]) -> None:
         _add(self._dead, {lane: -count for lane, count in gone.items()})

@@ -6,17 +6,17 @@ noticeably.
   gone from the disk within a minute (``secure_delete`` takes care of the pages).
 * Marks expire by a walk round the table in key order, a few thousand at a time: an index on the expiry would cost every
   insert, and dropping whole tables stalls for tenths of a second.
-* What is remembered expires by a walk of its own (:mod:`gateway.outbox.memories`).
-* Dead letters expire after ``dead_keep_s``.
+* What is remembered is indexed, and expires by a walk of its own (:mod:`gateway.outbox.memories`).
+* Dead letters expire after ``dead_keep_s``, erasures after a month.
 """
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from gateway.outbox.letters import discard_old
-from gateway.outbox.memories import Walk
+from gateway.outbox.memories import Memories
 
 #: Rows written between two checkpoints; about as many pages. Small ones: each holds up the commits that wait for it.
 _PASSIVE_ROWS = 1_000
@@ -30,11 +30,15 @@ _SLICE_EVERY_S = 1.0
 
 
 class Upkeep:
-    """Runs on the writer's thread; ``clock`` is wall time, intervals are measured on the monotonic clock."""
+    """
+    Runs on the writer's thread; ``clock`` is wall time, intervals are measured on the monotonic clock.
+
+    ``erased`` are the erasures in force, as the writer knows them.
+    """
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, clock: Callable[[], float], dead_keep_s: float,
-        discarded: Callable[[dict[int, int]], None], memories: Walk,
+        discarded: Callable[[dict[int, int]], None], memories: Memories, erased: MutableMapping[bytes, float],
     ) -> None:  # fmt: skip
         self._connection = connection
         self._wal = path.with_name(path.name + "-wal")
@@ -42,6 +46,7 @@ class Upkeep:
         self._dead_keep_s = dead_keep_s
         self._discarded = discarded
         self._memories = memories
+        self._erased = erased
         self._cursor = b""
         self._next_slice = 0.0
         self._next_truncate = time.monotonic() + _TRUNCATE_EVERY_S
@@ -56,14 +61,20 @@ class Upkeep:
             return
         try:
             self._checkpoint(now, rows, force=force)
+            self._tend(lambda: self._memories.index(now, force=force))
             if force or now >= self._next_slice:
                 self._next_slice = now + _SLICE_EVERY_S
                 self._expire_marks()
                 self._expire_dead()
-                self._memories.step(self._clock())
+                self._tend(lambda: self._memories.step(self._clock()))
         except sqlite3.OperationalError:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+    def _tend(self, step: Callable[[], object]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        step()
+        self._connection.execute("COMMIT")
 
     def _checkpoint(self, now: float, rows: int, *, force: bool) -> None:
         try:
@@ -105,4 +116,6 @@ class Upkeep:
         now = int(self._clock())
         if now > self._expired_before + 3_600:
             self._expired_before = now
-            self._connection.execute("DELETE FROM erased WHERE expires <= ?", (now,))
+            over = self._connection.execute("DELETE FROM erased WHERE expires <= ? RETURNING subject", (now,))
+            for (subject,) in over.fetchall():
+                self._erased.pop(subject, None)
