@@ -67,13 +67,20 @@ class Store(Table, frozen=True, kw_only=True):
 
 
 class Pipeline(Table, frozen=True, kw_only=True):
-    """``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order."""
+    """
+    ``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order.
+
+    ``memory_s`` is how long click ids and choices are remembered (0: not at all), ``memory_keys`` under how many keys
+    at most.
+    """
 
     dedup_window_s: int = 172_800
     business_key_s: int = 2_592_000
     max_event_age_s: int = 604_800
     retry_life_s: int = 604_800
     dead_keep_s: int = 1_209_600
+    memory_s: int = 2_592_000
+    memory_keys: int = 1_000_000
     enrichers: tuple[str, ...] = ()
 
 
@@ -270,6 +277,24 @@ def _check(config: Config) -> None:
             )
     for name, source in config.sources.items():
         _check_source(config, name, source)
+    _check_signed(config)
+
+
+def _check_signed(config: Config) -> None:
+    """``checkout = "signed"`` needs a server source that tells the signed orders, for each destination."""
+    for name, site in config.sites.items():
+        if site.checkout != "signed":
+            continue
+        members = [source for key, source in config.sources.items() if config.site_of(key) == name]
+        signed = {destination for source in members if source.secrets for destination in source.destinations}
+        for source in members:
+            for destination in source.destinations:
+                if destination not in signed:
+                    raise ConfigError(
+                        f'{config.path}: [sites.{name}] checkout = "signed", but no source of the site with secrets '
+                        f"sends to '{destination}': no checkout would ever be sent. "
+                        'Add the signed source, or set checkout = "any".'
+                    )
 
 
 def _check_source(config: Config, name: str, source: SourceTable) -> None:

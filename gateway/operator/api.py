@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ from starlette.types import ASGIApp
 from gateway.errors import GatewayError
 from gateway.event import User
 from gateway.explain import explain, mask, read_capture
+from gateway.exports import export
 from gateway.hit import Secret
 from gateway.operator.auth import Password
+from gateway.operator.imports import import_rows
 from gateway.operator.status import Status, queue_metrics, status_of
 from gateway.outbox import DeadFilter, DeadLetter
 from gateway.runtime import Gateway
-from gateway.subjects import person_subjects
+from gateway.subjects import person_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -47,13 +50,27 @@ class DeadQuery(msgspec.Struct, forbid_unknown_fields=True):
         )
 
 
-class EraseQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Whose data to erase, at all sites or one."""
+class PersonQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose data, at all sites or one."""
 
     email: str | None = None
     phone: str | None = None
     external_id: str | None = None
     site: str | None = None
+
+    def user(self) -> User:
+        """Return the person."""
+        return User(
+            email=(self.email,) if self.email else (),
+            phone=(self.phone,) if self.phone else (),
+            external_id=(self.external_id,) if self.external_id else (),
+        )
+
+
+class ExportQuery(PersonQuery, forbid_unknown_fields=True):
+    """Whose data to export, and where to: a path on the server's machine, none for a new file beside the store."""
+
+    output: str | None = None
 
 
 class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -140,16 +157,26 @@ class Api:
 
     async def erase(self, request: Request) -> Response:
         """Erase what is kept of a person."""
-        query = await _read(request, EraseQuery)
-        user = User(
-            email=(query.email,) if query.email else (),
-            phone=(query.phone,) if query.phone else (),
-            external_id=(query.external_id,) if query.external_id else (),
-        )
+        gateway, query = self._gateway, await _read(request, PersonQuery)
+        ended = await gateway.memory.erase(self._subjects(query), requested_at=gateway.clock())
+        for one in ended:
+            gateway.sender.settled(one)
+        return _json({"erased": len(ended)})
+
+    async def export(self, request: Request) -> Response:
+        """Write what is kept of a person to a file."""
+        gateway, query = self._gateway, await _read(request, ExportQuery)
+        file = None if query.output is None else Path(query.output)
+        try:
+            return _json(await export(gateway.outbox, self._subjects(query), gateway.clock(), file))
+        except OSError as error:
+            return _json({"error": {"code": "not_written", "message": str(error), "hint": "Choose another file."}}, 400)
+
+    def _subjects(self, query: PersonQuery) -> list[bytes]:
+        """Return the person's subjects at the sites that are meant; raises ValueError when nobody is."""
+        gateway, user = self._gateway, query.user()
         if user == User():
-            message = "Name the person by email, phone or external_id."
-            return _json({"error": {"code": "nobody", "message": message, "hint": ""}}, 400)
-        gateway = self._gateway
+            raise ValueError("Name the person by email, phone or external_id.")
         sites = {route.source.site for route in gateway.parts.routes.values()}
         if query.site is not None and query.site not in sites:
             raise ValueError(f"site: there is no site '{query.site}'; known are {', '.join(sorted(sites))}.")
@@ -157,11 +184,8 @@ class Api:
         for route in gateway.parts.routes.values():
             if query.site in (None, route.source.site):
                 country = route.source.default_country
-                subjects += person_subjects(gateway.outbox.digest, route.source.site, user, country)
-        ended = await gateway.outbox.erase(list(dict.fromkeys(subjects)), requested_at=gateway.clock())
-        for one in ended:
-            gateway.sender.settled(one)
-        return _json({"erased": len(ended)})
+                subjects += person_of(gateway.outbox.digest, route.source.site, user, country).all
+        return list(dict.fromkeys(subjects))
 
     async def backup(self, request: Request) -> Response:
         """Write a consistent copy of the store."""
@@ -228,6 +252,9 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
+    async def imports(request: Request) -> Response:
+        return await import_rows(gateway, request)
+
     app = Starlette(
         routes=[
             Route("/livez", livez),
@@ -240,9 +267,13 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
             Route("/api/dead/discard", _guarded(api.dead_discard), methods=["POST"]),
             Route("/api/dead/{unit}", _guarded(api.dead_show)),
             Route("/api/erase", _guarded(api.erase), methods=["POST"]),
+            Route("/api/export", _guarded(api.export), methods=["POST"]),
             Route("/api/backup", _guarded(api.backup), methods=["POST"]),
             Route("/api/explain", _guarded(api.explain), methods=["POST"]),
+            Route("/api/import/{source}", _guarded(imports), methods=["POST"]),
             Mount("/plugins", routes=[route for _, route in gateway.parts.host.routes]),
+            # commands hand hits in through the control socket; on TCP there is the public listener
+            *([] if password is not None else [Route("/in/{rest:path}", gateway.ingress)]),
         ]
     )
     return app if password is None else Password(app, password, viewer)

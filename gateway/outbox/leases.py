@@ -8,7 +8,7 @@ lease are known to have been attempted (their id and time are frozen, and an off
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.merge import signals
@@ -172,6 +172,7 @@ class Ledger:
             return Ended((), 0, 0), _nothing
         claimed = {unit.unit: unit for unit in lease.units}
         valid = [one for one in settlements if one.unit in claimed and int(one.unit, 16) not in self.doomed]
+        valid = self._as_claimed(claimed, valid)
         dropped = [int(one.unit, 16) for one in valid if one.end == "dropped"]
         dead = [one for one in valid if one.end == "dead"]
         gone = [int(one.unit, 16) for one in valid if one.end in ("delivered", "dropped")]
@@ -201,6 +202,13 @@ class Ledger:
             self._remember(delivered)
 
         return Ended(ended, -len(gone) - len(dead), len(dead)), after
+
+    def _as_claimed(self, claimed: Mapping[str, Claimed], settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Leave out what is to be dropped as it was when claimed: a copy that came since may have completed it."""
+        units = {int(one.unit, 16): one.unit for one in settlements if one.end == "dropped"}
+        stored = read_rows(self._connection, ("event",), list(units))
+        changed = {units[number] for number, (event,) in stored if unpack(event) != claimed[units[number]].event}
+        return [one for one in settlements if one.unit not in changed]
 
     def _remember(self, delivered: Iterable[Claimed]) -> None:
         sent = self.sent

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from gateway import cli, sender
-from gateway.outbox import Admission, Join, Unit
+from gateway.outbox import Admission, Join, Memorandum, Unit
 from gateway.outbox.sqlite import SqliteOutbox
 
 #: How long the planted fault leaves answered hits unwritten.
@@ -22,12 +22,16 @@ def plant_ack_before_commit() -> None:
     commit = SqliteOutbox.admit
     later: set[asyncio.Task[None]] = set()
 
-    async def write(outbox: SqliteOutbox, units: Sequence[Unit], join: Join | None) -> None:
+    async def write(
+        outbox: SqliteOutbox, units: Sequence[Unit], join: Join | None, memories: Sequence[Memorandum]
+    ) -> None:
         await asyncio.sleep(DELAY_S)
-        await commit(outbox, units, join)
+        await commit(outbox, units, join, memories)
 
-    async def admit(self: SqliteOutbox, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
-        task = asyncio.create_task(write(self, units, join))
+    async def admit(
+        self: SqliteOutbox, units: Sequence[Unit], join: Join | None = None, memories: Sequence[Memorandum] = ()
+    ) -> list[Admission]:
+        task = asyncio.create_task(write(self, units, join, memories))
         later.add(task)
         task.add_done_callback(later.discard)
         return [Admission(fate="accepted", unit="0") for _ in units]
