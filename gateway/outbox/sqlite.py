@@ -77,6 +77,7 @@ class SqliteOutbox(Outbox):
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._lock.acquire()
         try:
+            path.touch(mode=0o600)  # the files beside it get the same mode from SQLite
             self._connection = connect(path)
         except BaseException:
             self._lock.release()
