@@ -23,8 +23,11 @@ def sandbox(bind: str, tokens: tuple[str, ...], rate: int | None) -> None:
         out.print(
             f"Sandbox of the Pinterest Conversions API: [bold]{shown}/v5[/], token {config.tokens[0]}", highlight=False
         )
+        out.print(f"Its audiences: the same; its OAuth: {shown}/oauth/ and {shown}/v5/oauth/token", highlight=False)
+        out.print(f"Sandbox of Klaviyo: [bold]{shown}[/], private key {config.klaviyo_keys[0]}", highlight=False)
         out.print(
-            f"What it received: {shown}/_sandbox/counts, {shown}/_sandbox/events; Ctrl-C stops it.", highlight=False
+            f"What it received: {shown}/_sandbox/counts, /_sandbox/events, /_sandbox/calls; Ctrl-C stops it.",
+            highlight=False,
         )
 
     async def main() -> None:

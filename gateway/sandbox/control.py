@@ -83,7 +83,7 @@ class _Control:
         return PlainTextResponse(
             "Local stand-in of the Pinterest Conversions API. Nothing here leaves this machine.\n\n"
             f"Events and calls\n{lines}\n\nConversions by name\n{names or '  none yet'}\n\n"
-            "More: GET /_sandbox/events, /_sandbox/counts, /_sandbox/ids\n"
+            "More: GET /_sandbox/events, /_sandbox/counts, /_sandbox/ids, /_sandbox/calls\n"
         )
 
     async def add_faults(self, request: Request) -> Response:

@@ -45,7 +45,7 @@ class EventsEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
         sandbox = self._sandbox
-        body = await _read(receive, sandbox.config.max_body)
+        body = await read_body(receive, sandbox.config.max_body)
         if body is None:
             return
         sandbox.record.calls += 1
@@ -57,9 +57,9 @@ class EventsEndpoint:
             answer = sandbox.answer(call) if fault is None else await self._outcome(call, fault, receive)
         if answer is not None:
             sandbox.record.answers[answer.status] += 1
-            await _write(answer, send)
+            await write_answer(answer, send)
         elif fault is not None and fault.kind != "hang":
-            await _break(scope, send)
+            await break_connection(scope, send)
 
     async def _outcome(self, call: Call, fault: Fault, receive: Receive) -> Answer | None:
         """Return the answer to send; None: the connection breaks, or a hanging call's client has gone."""
@@ -106,7 +106,7 @@ def _event_ids(body: bytes) -> set[str]:
         return set()
 
 
-async def _read(receive: Receive, limit: int) -> bytes | None:
+async def read_body(receive: Receive, limit: int) -> bytes | None:
     """Return the whole body, cut soon after `limit` bytes, or None when the client went before its end."""
     parts: list[bytes] = []
     size = 0
@@ -122,7 +122,8 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _write(answer: Answer, send: Send) -> None:
+async def write_answer(answer: Answer, send: Send) -> None:
+    """Send one answer."""
     headers = {"content-type": answer.media_type, "content-length": str(answer.length), **answer.headers}
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
@@ -134,7 +135,7 @@ async def _write(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _break(scope: Scope, send: Send) -> None:
+async def break_connection(scope: Scope, send: Send) -> None:
     """Break the connection: the client learns nothing of what became of its events.
 
     ASGI has no way to close a connection. An answer that promises a body and never sends it makes Hypercorn

@@ -17,12 +17,17 @@ from starlette.routing import Route
 
 from gateway.sandbox import answers
 from gateway.sandbox.answers import PROCESSED, Answer, EventStatus, Report
+from gateway.sandbox.audience_control import audience_control_routes
+from gateway.sandbox.audiences import AudienceSandbox
+from gateway.sandbox.calls import Log
 from gateway.sandbox.control import control_routes
 from gateway.sandbox.endpoint import Call, EventsEndpoint
 from gateway.sandbox.faults import Fault, Faults
+from gateway.sandbox.klaviyo import KlaviyoSandbox
 from gateway.sandbox.record import Record
 from gateway.sandbox.rules import event_error, event_warning, hashes_sound
 from gateway.sandbox.schema import Event, InvalidRequest, decode_events, raw_events
+from gateway.sandbox.script import Script
 
 _ACCOUNT: Final = re.compile(r"[0-9]{1,18}")
 _MINUTE: Final = 60.0
@@ -45,6 +50,7 @@ class SandboxConfig(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
         keep_ids: See `Record`.
         path: File of the record, see `Record`; `None`: memory only.
         max_body: Largest request body, in bytes; a larger one is answered 413.
+        klaviyo_keys: Private keys of the stand-in of Klaviyo.
     """
 
     tokens: tuple[str, ...] = ("sandbox-token",)
@@ -59,13 +65,15 @@ class SandboxConfig(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     keep_ids: bool = True
     path: str | None = None
     max_body: int = 16_777_216
+    klaviyo_keys: tuple[str, ...] = ("sandbox-klaviyo-key",)
 
 
 class PinterestSandbox:
     """One stand-in of Pinterest, for tests in process, for the demo and for benchmarks.
 
-    Attributes: `app` (the ASGI application), `faults` (the script), `record` (what was received), `tests`
-    (the same for `?test=true`), `tokens` (the valid ones now), `config`.
+    Attributes: `app` (the ASGI application, of the other stand-ins too), `faults` (the script), `record` (what was
+    received), `tests` (the same for `?test=true`), `tokens` (the valid ones now), `config`; `audiences` and `klaviyo`
+    (the stand-ins of lists), with `script` (their faults) and `log` (their calls).
 
     Args:
         config: See `SandboxConfig`.
@@ -85,8 +93,14 @@ class PinterestSandbox:
         self.tests = Record(keep=config.keep, keep_ids=config.keep_ids, window_s=config.dedup_window_s)
         self._clock = clock
         self._minutes: dict[str, tuple[float, int]] = {}
+        self.script, self.log = Script(), Log()
+        self.audiences = AudienceSandbox(
+            clock, script=self.script, log=self.log, tokens=lambda: self.tokens, accounts=config.ad_accounts
+        )
+        self.klaviyo = KlaviyoSandbox(clock, script=self.script, log=self.log, keys=config.klaviyo_keys)
         events = Route("/v5/ad_accounts/{ad_account_id}/events", EventsEndpoint(self), methods=["POST"])
-        self.app = Starlette(routes=[events, *control_routes(self)])
+        lists = [*self.audiences.routes, *self.klaviyo.routes, *audience_control_routes(self)]
+        self.app = Starlette(routes=[events, *control_routes(self), *lists])
 
     def revoke(self, token: str | None = None) -> None:
         """Refuse this token, or every one, with 401 from now on."""
@@ -103,6 +117,10 @@ class PinterestSandbox:
         self.tests.clear()
         self._minutes.clear()
         self.tokens = set(self.config.tokens)
+        self.script.clear()
+        self.log.clear()
+        self.audiences.reset()
+        self.klaviyo.reset()
 
     def answer(self, call: Call, partial: Fault | None = None) -> Answer:
         """Process one call: check it, record its good events, and return the answer.
@@ -128,7 +146,9 @@ class PinterestSandbox:
 
     def _refusal(self, call: Call) -> Answer | None:
         scheme, _, token = call.authorization.partition(" ")
-        if scheme.lower() != "bearer" or token.strip() not in self.tokens:
+        token = token.strip()
+        is_valid = token in self.tokens or self.audiences.grants.access(token) is not None
+        if scheme.lower() != "bearer" or not is_valid:
             return self._refused(answers.error(401))
         if not _ACCOUNT.fullmatch(call.ad_account_id):
             return self._refused(answers.error(400, "Invalid request: ad_account_id is not 1 to 18 digits"))
