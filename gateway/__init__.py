@@ -7,6 +7,7 @@ A plugin imports from here only: what is not listed may change without notice.
 from gateway import coerce, identifiers, proxies, verify
 from gateway.audience import AudienceError, AudienceSink, AudienceSource, Group, LeftOut, Member, Page
 from gateway.body import json_body
+from gateway.calls import Call, Calls, Credential, FixedToken, check_url
 from gateway.command import CommandContext, command_context, config_option
 from gateway.errors import CommandFailed, Rejected
 from gateway.event import (
@@ -56,14 +57,18 @@ from gateway.interfaces import (
     Unreachable,
     Verdict,
 )
+from gateway.oauth import OAuth, OAuthApp
 from gateway.outcome import Settled
+from gateway.pacing import Limit, Pace, shared_pace
+from gateway.tokens import token_path
 
 __all__ = [
     "ACTION_SOURCES", "API", "PAGE_EVENTS", "STANDARD_NAMES", "ActionSource", "Adapter", "Alarm", "Answer", "App",
-    "Asset", "AudienceError", "AudienceSink", "AudienceSource", "Batch", "Client", "CommandContext",
-    "CommandFailed", "Consent", "Content", "Context", "Delivered", "Destination", "Device", "Enricher", "Erasure",
-    "Event", "Group", "Hit", "HttpClient", "Identifiers", "Invalid", "Item", "Key", "LeftOut", "Member",
-    "NoOptions", "Normalized", "Observer", "Page", "Paused", "Purchase", "Refused", "Rejected", "Result", "Retry",
-    "SealedEvent", "Secret", "Settled", "Skipped", "Source", "Struct", "Unclear", "Unreachable", "User", "Verdict",
-    "coerce", "command_context", "config_option", "hookimpl", "identifiers", "json_body", "proxies", "verify",
+    "Asset", "AudienceError", "AudienceSink", "AudienceSource", "Batch", "Call", "Calls", "Client", "CommandContext",
+    "CommandFailed", "Consent", "Content", "Context", "Credential", "Delivered", "Destination", "Device", "Enricher",
+    "Erasure", "Event", "FixedToken", "Group", "Hit", "HttpClient", "Identifiers", "Invalid", "Item", "Key",
+    "LeftOut", "Limit", "Member", "NoOptions", "Normalized", "OAuth", "OAuthApp", "Observer", "Pace", "Page",
+    "Paused", "Purchase", "Refused", "Rejected", "Result", "Retry", "SealedEvent", "Secret", "Settled", "Skipped",
+    "Source", "Struct", "Unclear", "Unreachable", "User", "Verdict", "check_url", "coerce", "command_context",
+    "config_option", "hookimpl", "identifiers", "json_body", "proxies", "shared_pace", "token_path", "verify",
 ]  # fmt: skip

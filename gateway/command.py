@@ -70,7 +70,7 @@ class CommandContext:
             )
         context = Context(
             http=self.http, trusted_proxies=self._config.server.trusted_proxies, options=self._config.plugins,
-            folder=self._config.folder,
+            folder=self._config.folder, state=self._config.store_path.parent,
         )  # fmt: skip
         host = PluginHost(context, self._config.disabled_plugins)
         if adapter not in host.adapters:

@@ -74,7 +74,8 @@ class Context(Struct, frozen=True, kw_only=True):
 
     ``trusted_proxies`` are CIDR texts; ``http`` is the one outgoing client (None while only the configuration is
     checked); ``options`` holds the tables ``[plugins.NAME]`` as plain dicts, each plugin reads its own; ``folder`` is
-    the configuration file's, to which paths in it are relative.
+    the configuration file's, to which paths in it are relative; ``state`` is the store's, where a plugin may keep a
+    small file of its own (None while there is no store).
     """
 
     http: Any = None  # HttpClient; a Protocol cannot be a Struct field type
@@ -82,6 +83,7 @@ class Context(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     options: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     folder: Path = Path()
+    state: Path | None = None
 
 
 class Asset(Struct, frozen=True, kw_only=True):
