@@ -74,7 +74,11 @@ class Memory:
             return event, trail
         now = self._clock()
         trail.erasures = self._erasures
-        await self._load(trail, now)
+        missing = self._cached(trail, now)
+        if missing:
+            for key, record in (await self._outbox.recall(missing)).items():
+                # another hit may have brought it meanwhile
+                trail.records[key] = self._cache.get(key) or self._keep(key, record)
         known = self._newest(trail, now) if trail.records else None
         tell(trail, event)
         if known is not None:
@@ -98,9 +102,9 @@ class Memory:
             keys += [("external_id", one) for one in person.ids]
         return keys
 
-    async def _load(self, trail: Trail, now: float) -> None:
-        """Take the records of the trail's keys from the cache, and the others from the store."""
-        cache, missing = self._cache, []
+    def _cached(self, trail: Trail, now: float) -> list[bytes]:
+        """Take the records of the trail's keys from the cache; returns the keys to ask the store for."""
+        cache, may_remember, missing = self._cache, self._outbox.may_remember, []
         for _, digest in trail.keys:
             record = cache.get(digest)
             if record is not None:
@@ -108,12 +112,9 @@ class Memory:
                     trail.records[digest] = record
                 else:
                     del cache[digest]
-            elif self._outbox.may_remember(digest):
+            elif may_remember(digest):
                 missing.append(digest)
-        if missing:
-            for digest, record in (await self._outbox.recall(missing)).items():
-                # another hit may have brought it meanwhile
-                trail.records[digest] = self._cache.get(digest) or self._keep(digest, record)
+        return missing
 
     def _keep(self, digest: bytes, record: Remembered) -> Remembered:
         cache = self._cache

@@ -21,32 +21,29 @@ class Trail:
     The values are the newest of what the event itself says and what is known under its keys, each with its time.
     """
 
-    __slots__ = (
-        "click_at", "clicks", "erasures", "ip", "keys", "marketing", "marketing_at", "moment", "origins", "person",
-        "records", "sale", "sale_at", "seen_at", "site", "user", "user_agent",
-    )  # fmt: skip
+    # defaults of the class: one is made for each event, and most of it stays as it is
+    #: Whose event it is, and of which identifiers that was made.
+    person: Person = NOBODY
+    user: User | None = None
+    #: How many erasures there had been when the records were read.
+    erasures: int = 0
+    clicks: dict[str, str] | None = None
+    click_at: float = 0.0
+    ip: str | None = None
+    user_agent: str | None = None
+    seen_at: float = 0.0
+    marketing: bool | None = None
+    marketing_at: float = 0.0
+    sale: int | None = None
+    sale_at: float = 0.0
 
     def __init__(self, moment: float, site: bytes) -> None:
         self.moment = moment
         self.site = site
         self.keys: list[tuple[str, bytes]] = []
-        #: Whose event it is, and of which identifiers that was made.
-        self.person: Person = NOBODY
-        self.user: User | None = None
         self.records: dict[bytes, Remembered] = {}
-        #: How many erasures there had been when the records were read.
-        self.erasures = 0
         #: Signals that the event got from the memory, and by which key.
         self.origins: dict[str, str] = {}
-        self.clicks: dict[str, str] | None = None
-        self.click_at = 0.0
-        self.ip: str | None = None
-        self.user_agent: str | None = None
-        self.seen_at = 0.0
-        self.marketing: bool | None = None
-        self.marketing_at = 0.0
-        self.sale: int | None = None
-        self.sale_at = 0.0
 
 
 def completed(event: Event, trail: Trail, known: Trail) -> Event:

@@ -54,29 +54,27 @@ class Remembered:
     ``is_saved``: it is in the store as it is here.
     """
 
-    __slots__ = (
-        "click_at", "clicks", "expires", "ip", "is_saved", "marketing", "marketing_at", "sale", "sale_at", "seen_at",
-        "subjects", "user_agent",
-    )  # fmt: skip
+    # defaults of the class: one is made for most hits, and few have more than a click
+    expires: int = 0
+    is_saved: bool = False
+    clicks: dict[str, str] | None = None
+    click_at: float = 0.0
+    ip: str | None = None
+    user_agent: str | None = None
+    seen_at: float = 0.0
+    marketing: bool | None = None
+    marketing_at: float = 0.0
+    sale: int | None = None
+    sale_at: float = 0.0
 
     def __init__(self, subjects: tuple[bytes, ...] = ()) -> None:
-        self.expires = 0
-        self.is_saved = False
         self.subjects = subjects
-        self.clicks: dict[str, str] | None = None
-        self.click_at = 0.0
-        self.ip: str | None = None
-        self.user_agent: str | None = None
-        self.seen_at = 0.0
-        self.marketing: bool | None = None
-        self.marketing_at = 0.0
-        self.sale: int | None = None
-        self.sale_at = 0.0
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to keep."""
-        return all(one is None for one in (self.clicks, self.ip, self.user_agent, self.marketing, self.sale))
+        has_choice = self.marketing is not None or self.sale is not None
+        return not has_choice and self.clicks is None and self.ip is None and self.user_agent is None
 
     def blank(self) -> None:
         """Forget everything, in whatever hands this object is."""

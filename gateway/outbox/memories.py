@@ -24,7 +24,7 @@ CLIENT_LIFE_S = 86_400
 #: Rows looked at in one go.
 SLICE = 1_000
 #: The index is brought up to date when so many keys wait for it, or after so long.
-_ROUND = 20_000
+_ROUND = 50_000
 _ROUND_S = 60.0
 _ROW = f"({','.join('?' * 13)})"
 _SIZES = (1, 4, 16)

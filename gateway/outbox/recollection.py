@@ -39,8 +39,10 @@ class Filter:
     def add(self, digest: bytes) -> None:
         """Note a key."""
         bits, mask = self._bits, self._mask
-        for part in _parts(digest):
-            bits[(part & mask) >> 3] |= 1 << (part & 7)
+        one, two, three = _parts(digest)
+        bits[(one & mask) >> 3] |= 1 << (one & 7)
+        bits[(two & mask) >> 3] |= 1 << (two & 7)
+        bits[(three & mask) >> 3] |= 1 << (three & 7)
 
     def may_have(self, digest: bytes) -> bool:
         """Whether the key may have been added."""
