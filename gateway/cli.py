@@ -11,17 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from gateway.command import config_option
+from gateway.commands.audiences import audiences
 from gateway.commands.extension import ExtensibleGroup
+from gateway.commands.options import json_option
 from gateway.errors import ConfigError, GatewayError, PluginError, StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _out = Console(soft_wrap=False)
 _err = Console(stderr=True, soft_wrap=True)
-
-
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
 def _path(config_file: str | None) -> Path:
@@ -329,6 +326,9 @@ def new_adapter(name: str, folder: Path | None) -> None:
     from gateway.commands.new_adapter import new_adapter as run
 
     run(name, folder or Path.cwd())
+
+
+cli.add_command(audiences)
 
 
 def main() -> None:

@@ -52,11 +52,13 @@ class Server(Table, frozen=True, kw_only=True):
 class Operator(Table, frozen=True, kw_only=True):
     """
     ``[operator]``: pages, API and metrics, never on the public listener. Without a password it is not served on TCP.
+    ``url`` is its address as the operator's browser sees it, where that is not ``http://`` and ``bind``.
     """
 
     bind: str = "127.0.0.1:8081"
     password: SecretValue | None = None
     viewer_password: SecretValue | None = None
+    url: str | None = None
 
 
 class Store(Table, frozen=True, kw_only=True):
@@ -84,6 +86,20 @@ class Pipeline(Table, frozen=True, kw_only=True):
     enrichers: tuple[str, ...] = ()
 
 
+class Audiences(Table, frozen=True, kw_only=True):
+    """
+    ``[audiences]``: seconds between passes, shares (0 to 1) beyond which a pass waits for the operator's word, and how
+    many connections are synced at a time; :class:`gateway.audiences.Settings` says the rest.
+    """
+
+    quick_every_s: float = 300.0
+    full_every_s: float = 86_400.0
+    max_removal: float = 0.2
+    max_missing: float = 0.05
+    include_suppressed: bool = False
+    parallel: int = 4
+
+
 class Site(Table, frozen=True, kw_only=True):
     """``[sites.NAME]``: what sources of one shop share. ``event_id`` is the template of ids derived from an order."""
 
@@ -107,7 +123,8 @@ class SourceTable(Table, frozen=True, kw_only=True):
 
 class Config(Struct, frozen=True, kw_only=True):
     """
-    The whole file, decoded; ``destinations`` and ``plugins`` stay plain until their plugins decode them.
+    The whole file, decoded; the tables of destinations, audience sources and sinks, and plugins stay plain until their
+    plugins decode them.
 
     ``path`` is the file, ``folder`` what relative paths in it are relative to.
     """
@@ -117,9 +134,12 @@ class Config(Struct, frozen=True, kw_only=True):
     operator: Operator = Operator()
     store: Store = Store()
     pipeline: Pipeline = Pipeline()
+    audiences: Audiences = Audiences()
     sites: dict[str, Site] = msgspec.field(default_factory=dict)
     sources: dict[str, SourceTable] = msgspec.field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    audience_sources: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    audience_sinks: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     disabled_plugins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -144,9 +164,11 @@ class Config(Struct, frozen=True, kw_only=True):
         return self.sources[source].site or source
 
 
-_SECTIONS: Mapping[str, type[Table]] = {"server": Server, "operator": Operator, "store": Store, "pipeline": Pipeline}
+_SECTIONS: Mapping[str, type[Table]] = {
+    "server": Server, "operator": Operator, "store": Store, "pipeline": Pipeline, "audiences": Audiences,
+}  # fmt: skip
 _KEYED: Mapping[str, type[Table]] = {"sites": Site, "sources": SourceTable}
-_PLAIN = ("destinations", "plugins")
+_PLUGGED = ("destinations", "audience_sources", "audience_sinks")
 
 
 def default_path(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -176,7 +198,7 @@ def load(path: Path) -> Config:
 
 def parse(raw: Mapping[str, Any], path: Path) -> Config:
     """Check a decoded file; see :func:`load`."""
-    known = [*_SECTIONS, *_KEYED, *_PLAIN]
+    known = [*_SECTIONS, *_KEYED, *_PLUGGED, "plugins"]
     for name, value in raw.items():
         if name not in known:
             raise ConfigError(f"{path}: unknown table [{name}]{_nearest(name, known)}")
@@ -190,7 +212,7 @@ def parse(raw: Mapping[str, Any], path: Path) -> Config:
     if not isinstance(disabled, list) or not all(isinstance(name, str) for name in disabled):
         raise ConfigError(f"{path}: [plugins] disabled must be a list of plugin names.")
     values["plugins"], values["disabled_plugins"] = plugins, tuple(disabled)
-    values["destinations"] = raw.get("destinations", {})
+    values |= {name: raw.get(name, {}) for name in _PLUGGED}
     config = Config(path=path, **values)
     _check(config)
     return msgspec.structs.replace(config, warnings=_warnings(config))
@@ -259,10 +281,11 @@ def _check(config: Config) -> None:
             raise ConfigError(
                 f"{path}: [server] trusted_proxies: '{proxy}' is not an address or CIDR range."
             ) from error
-    for kind, names in (("sites", config.sites), ("sources", config.sources), ("destinations", config.destinations)):
-        for name in names:
+    for kind in (*_KEYED, *_PLUGGED):
+        for name in getattr(config, kind):
             if not _NAME.match(name):
                 raise ConfigError(f"{path}: [{kind}.{name}]: a name is lower-case letters, digits, '_' and '-'.")
+    _check_audiences(config)
     if config.pipeline.business_key_s < config.pipeline.max_event_age_s:
         raise ConfigError(
             f"{path}: [pipeline] business_key_s must not be less than max_event_age_s, "
@@ -278,6 +301,16 @@ def _check(config: Config) -> None:
     for name, source in config.sources.items():
         _check_source(config, name, source)
     _check_signed(config)
+
+
+def _check_audiences(config: Config) -> None:
+    table, where = config.audiences, f"{config.path}: [audiences]"
+    for name in ("max_removal", "max_missing"):
+        if not 0 <= getattr(table, name) <= 1:
+            raise ConfigError(f"{where} {name} is a share: from 0 to 1, such as 0.2.")
+    for name in ("quick_every_s", "full_every_s", "parallel"):
+        if getattr(table, name) < 1:
+            raise ConfigError(f"{where} {name} must be 1 or more.")
 
 
 def _check_signed(config: Config) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from gateway import config as configuration
 from gateway import identifiers, settings
+from gateway.audiences.barred import Refusals
+from gateway.audiences.wiring import Mirror, Plugged, plugged
 from gateway.config import Config, Site
 from gateway.config import Pipeline as PipelineTable
 from gateway.errors import ConfigError, GatewayError
@@ -40,12 +42,13 @@ Clock = Callable[[], float]
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """What a configuration means: plugins, destinations by name, routes by source."""
+    """What a configuration means: plugins, destinations by name, routes by source, and who mirrors lists."""
 
     config: Config
     host: Any  # PluginHost
     destinations: dict[str, Any]  # Destination
     routes: dict[str, Route]
+    audiences: Plugged
     warnings: tuple[str, ...] = ()
 
 
@@ -68,6 +71,7 @@ def assemble(
         clock=clock,
         options=config.plugins,
         folder=config.path.parent,
+        state=config.store_path.parent,
     )
     host = PluginHost(context, config.disabled_plugins, extra_plugins)
     _check_plugin_tables(config, host)
@@ -76,8 +80,12 @@ def assemble(
         name: _destination(config, name, table, host, context, warnings) for name, table in config.destinations.items()
     }
     routes = {name: _route(config, name, host, destinations, warnings) for name in config.sources}
+    audiences = plugged(config, host, context, warnings)
     host.ordered_enrichers(config.pipeline.enrichers)
-    return Parts(config=config, host=host, destinations=destinations, routes=routes, warnings=tuple(warnings))
+    return Parts(
+        config=config, host=host, destinations=destinations, routes=routes, audiences=audiences,
+        warnings=tuple(warnings),
+    )  # fmt: skip
 
 
 def _check_plugin_tables(config: Config, host: PluginHost) -> None:
@@ -197,6 +205,7 @@ class Gateway:
         self._wiring = self._wire(self.parts)
         self.sender = self._make_sender(self.parts)
         self.ingress = Ingress(lambda: self._wiring, clock, self.tally, self.hit_log, self._guard)
+        self.audiences = self._mirror()
         self._ready: tuple[float, str | None] = (-1e9, None)
         for warning in self.parts.warnings:
             _log.warning("config_warning", extra={"warning": warning})
@@ -224,6 +233,13 @@ class Gateway:
         retry_life_s = parts.config.pipeline.retry_life_s
         return Sender(list(parts.destinations.values()), self.outbox, self.clock, retry_life_s, observers, self.tally)
 
+    def _mirror(self) -> Mirror:
+        def sites() -> set[str]:
+            return {route.source.site for route in self.parts.routes.values()}
+
+        refusals = Refusals(self.outbox, sites, self.clock, lambda: self.memory.life_s)
+        return Mirror(self.parts.audiences, self.clock, refusals, self.tally.mirrored)
+
     def _alarm(self, reason: str, message: str, source: str) -> None:
         self.tally.alarms[(reason, source)] += 1
         _log.error("alarm", extra={"reason": reason, "detail": message, "source": source})
@@ -243,8 +259,9 @@ class Gateway:
         return self._wiring.pipeline
 
     async def start(self) -> None:
-        """Start delivering."""
+        """Start delivering and mirroring."""
         self.sender.start()
+        self.audiences.start()
 
     async def reload(self, path: Path) -> str | None:
         """Take the file over; returns why not, and everything stays as it was."""
@@ -262,6 +279,7 @@ class Gateway:
         await old.stop(parts.config.server.graceful_s)
         self.sender = self._make_sender(parts)
         self.sender.start()
+        await self.audiences.replace(parts.audiences, parts.config.server.graceful_s)
         _log.info("reloaded", extra={"file": str(path)})
         return None
 
@@ -282,7 +300,8 @@ class Gateway:
 
     async def stop_sending(self) -> None:
         """Claim no more, and finish the calls under way in bounded time; harmless twice."""
-        await self.sender.stop(self.parts.config.server.graceful_s)
+        limit_s = self.parts.config.server.graceful_s
+        await asyncio.gather(self.sender.stop(limit_s), self.audiences.close(limit_s))
 
     async def stop(self) -> None:
         """Finish what is in flight in bounded time, then release the store."""

@@ -53,6 +53,8 @@ class Tally(Collector):
         self.late: Counter[tuple[str, ...]] = Counter()
         #: Offline events that may have arrived twice, by (destination,).
         self.maybe_twice: Counter[tuple[str, ...]] = Counter()
+        #: What passes of audiences did, by (connection, what).
+        self.audiences: Counter[tuple[str, ...]] = Counter()
         #: Deliveries by destination: how many in each bucket of lateness, and the sum of seconds.
         self._lateness: dict[str, list[int]] = {}
         self._lateness_s: dict[str, float] = {}
@@ -80,6 +82,10 @@ class Tally(Collector):
         if settled.maybe_twice:
             self.maybe_twice[(settled.destination,)] += 1
 
+    def mirrored(self, what: str, connection: int, number: int) -> None:
+        """Count what a pass of a connection did."""
+        self.audiences[(str(connection), what)] += number
+
     def collect(self) -> Iterable[Metric]:
         """Yield the counters in Prometheus' form."""
         yield _family("gateway_events", "Events by fate", Event._fields, self.events)
@@ -92,6 +98,7 @@ class Tally(Collector):
         yield _family(
             "gateway_maybe_twice", "Offline events that may have arrived twice", ("destination",), self.maybe_twice
         )
+        yield _family("gateway_audience", "What passes of audiences did", ("connection", "what"), self.audiences)
 
     def _histogram(self) -> Metric:
         family = HistogramMetricFamily(

@@ -19,6 +19,9 @@ from gateway.event import STANDARD_NAMES
 from gateway.interfaces import Context
 from gateway.pluginhost import PluginHost
 from gateway.plugins.browser_tag.payload import FIELDS, USER_ALIASES
+from gateway.plugins.csv_list import CsvOptions
+from gateway.plugins.klaviyo.options import KlaviyoOptions
+from gateway.plugins.pinterest.audience_options import AudienceOptions
 from gateway.plugins.pinterest.options import PinterestOptions
 from gateway.runtime import assemble
 from gateway.tally import Tally
@@ -142,6 +145,10 @@ TABLES: dict[str, Any] = {
     "`[sites.NAME]`": configuration.Site,
     "`[sources.NAME]`": configuration.SourceTable,
     '`[destinations.NAME]` with `type = "pinterest"`': PinterestOptions,
+    "`[audiences]`": configuration.Audiences,
+    '`[audience_sources.NAME]` with `type = "klaviyo"`': KlaviyoOptions,
+    '`[audience_sources.NAME]` with `type = "csv"`': CsvOptions,
+    '`[audience_sinks.NAME]` with `type = "pinterest"`': AudienceOptions,
 }
 
 
@@ -168,7 +175,7 @@ def test_configuration_keys_are_documented(heading: str) -> None:
 def test_every_configuration_table_is_documented() -> None:
     """Every table that the file may have is a heading, and each heading is such a table."""
     known = set(configuration.Config.__struct_fields__) - {"path", "warnings", "disabled_plugins"}
-    headings = {re.findall(r"[a-z]+", heading)[0] for heading in CONFIGURATION}
+    headings = {re.findall(r"[a-z_]+", heading)[0] for heading in CONFIGURATION}
     assert headings == known
 
 

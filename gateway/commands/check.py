@@ -27,6 +27,9 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
     parts = assemble(config, client)
     provided = sum(not loaded.disabled for loaded in parts.host.listing())
     counted = f"plugins {provided}, sources {len(parts.routes)}, destinations {len(parts.destinations)}"
+    sides = {f"audience source {name}": one for name, one in parts.audiences.sources.items()}
+    sides |= {f"audience sink {name}": one for name, one in parts.audiences.sinks.items()}
+    counted += f", audience sources and sinks {len(sides)}" if sides else ""
     _good(console, counted)
     _passwords(config, console)
     _store(config, console)
@@ -34,7 +37,7 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if client is None:
         return True
-    return asyncio.run(_probe(parts.destinations, client, console))
+    return asyncio.run(_probe(parts.destinations, sides, client, console))
 
 
 def _good(console: Console, text: str) -> None:
@@ -63,8 +66,15 @@ def _store(config: Config, console: Console) -> None:
     _good(console, f"store {config.store_path}: opens, SQLite {version}{note}")
 
 
-async def _probe(destinations: dict[str, object], client: Client, console: Console) -> bool:
+async def _probe(destinations: dict[str, object], sides: dict[str, object], client: Client, console: Console) -> bool:
     good = True
+    for name, side in sides.items():
+        problem = await side.probe()  # type: ignore[attr-defined]
+        if problem is None:
+            _good(console, f"{name}: its credentials work")
+        else:
+            good = False
+            console.print(f"[red]✗[/] {name}: {escape(problem)}", highlight=False)
     for name, destination in destinations.items():
         problem = await destination.probe()  # type: ignore[attr-defined]
         if problem is None:

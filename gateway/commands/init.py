@@ -218,6 +218,9 @@ _PINTEREST = """\
 type = "pinterest"
 ad_account_id = "{account}"
 token = {{ env = "PINTEREST_TOKEN" }}
+
+# Klaviyo lists mirrored into Pinterest audiences: [audience_sources.klaviyo], [audience_sinks.pinterest];
+# see docs/audiences.md.
 """
 
 
@@ -266,3 +269,4 @@ def _explain(path: Path, answers: Answers) -> None:
         click.echo(f"  {step.url}\n      {step.where}")
     click.echo(f"\nThen: tag-gateway check --online --config {path}")
     click.echo(f"      tag-gateway serve --config {path}")
+    click.echo("\nTo mirror Klaviyo lists into Pinterest audiences: docs/audiences.md.")

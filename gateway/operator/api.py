@@ -19,9 +19,10 @@ from gateway.event import User
 from gateway.explain import explain, mask, read_capture
 from gateway.exports import export
 from gateway.hit import Secret
+from gateway.operator.audiences import audience_routes
 from gateway.operator.auth import Password
 from gateway.operator.imports import import_rows
-from gateway.operator.status import Status, queue_metrics, status_of
+from gateway.operator.status import Status, audience_metrics, queue_metrics, status_of
 from gateway.outbox import DeadFilter, DeadLetter
 from gateway.runtime import Gateway
 from gateway.subjects import person_of
@@ -97,6 +98,7 @@ class Api:
         """Give Prometheus' text format."""
         counts = await self._gateway.outbox.counts()
         text = generate_latest(self._gateway.tally.registry) + queue_metrics(self._gateway, counts)
+        text += audience_metrics(await self._gateway.audiences.connections())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def status(self, _request: Request) -> Response:
@@ -161,6 +163,8 @@ class Api:
         ended = await gateway.memory.erase(self._subjects(query), requested_at=gateway.clock())
         for one in ended:
             gateway.sender.settled(one)
+        if query.email:
+            await gateway.audiences.bar(query.email)
         return _json({"erased": len(ended)})
 
     async def export(self, request: Request) -> Response:
@@ -271,6 +275,7 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
             Route("/api/backup", _guarded(api.backup), methods=["POST"]),
             Route("/api/explain", _guarded(api.explain), methods=["POST"]),
             Route("/api/import/{source}", _guarded(imports), methods=["POST"]),
+            *audience_routes(gateway, _guarded),
             Mount("/plugins", routes=[route for _, route in gateway.parts.host.routes]),
             # commands hand hits in through the control socket; on TCP there is the public listener
             *([] if password is not None else [Route("/in/{rest:path}", gateway.ingress)]),

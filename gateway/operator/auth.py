@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.hit import Secret
+from gateway.operator.callback import CALLBACK
 from gateway.verify import matches
 
-_OPEN = frozenset({"/livez"})
+#: The callback of a login proves itself by its state.
+_OPEN = frozenset({"/livez", CALLBACK})
 
 
 class Password:

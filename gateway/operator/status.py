@@ -2,10 +2,12 @@
 What the gateway is doing, as one record: for ``/api/status``, ``tag-gateway status``, and the gauges of ``/metrics``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from gateway.audiences import Status as Connection
 from gateway.event import Struct
 from gateway.outbox import Counts, LaneCount
 from gateway.outbox.schema import sqlite_version
@@ -90,4 +92,29 @@ def queue_metrics(gateway: Gateway, counts: Counts) -> bytes:
     for one in gateway.sender.lanes:
         lanes.labels(one.state.destination).set(_STATES[one.state.state])
     size.set(counts.file_bytes)
+    return generate_latest(registry)
+
+
+#: States of a connection that wait for the operator.
+_WAITING = frozenset({"held", "attention"})
+
+
+def audience_metrics(connections: Sequence[Connection]) -> bytes:
+    """Return the gauges of audiences, read when asked."""
+    registry = CollectorRegistry()
+    members = Gauge(
+        "gateway_audience_members", "E-mails that a connection keeps in its audience", ["connection"], registry=registry
+    )
+    waiting = Gauge(
+        "gateway_audience_waiting", "1: the connection waits for the operator", ["connection"], registry=registry
+    )
+    full = Gauge(
+        "gateway_audience_full_timestamp_seconds", "End of the last full pass, Unix time", ["connection"],
+        registry=registry,
+    )  # fmt: skip
+    for one in connections:
+        label = str(one.id)
+        members.labels(label).set(one.in_audience)
+        waiting.labels(label).set(one.state in _WAITING)
+        full.labels(label).set(one.last_full_at or 0.0)
     return generate_latest(registry)
