@@ -2,6 +2,7 @@
 Calls to a vendor's API as audience plugins make them: paced, signed in, with what passes told from what must be mended.
 """
 
+import hmac
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -99,7 +100,7 @@ class Calls:
         answer = await self._limited(pace, call, token)
         if answer.status == 401:
             fresh = await self._credential.bearer(token)
-            if fresh != token:
+            if not hmac.compare_digest(fresh.encode(), token.encode()):
                 answer = await self._limited(pace, call, fresh)
         if answer.status >= 500:
             raise self._failed(call, f"{self.vendor} is in trouble ({answer.status})", answer)
