@@ -117,7 +117,7 @@ def _page() -> tuple[DemoHit, ...]:
 def _shopify(now: float) -> tuple[DemoHit, ...]:
     order = _json(_order(now))
     return (
-        _webhook("order created", "orders/create", order, "1", remark="one checkout, all signals, the pixel's id"),
+        _webhook("order created", "orders/create", order, "1", remark="signals of both, pixel's id"),
         _webhook("the same delivery, sent again", "orders/create", order, "1"),
         _webhook("the same order, now paid", "orders/paid", order, "2"),
         DemoHit(
