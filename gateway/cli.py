@@ -293,7 +293,7 @@ def backup(file: Path, config_file: str | None) -> None:
 @click.option("--token", "tokens", multiple=True, help="A valid token (default: sandbox-token); may be repeated.")
 @click.option("--rate", type=int, help="Calls a minute before 429.")
 def sandbox(bind: str, tokens: tuple[str, ...], rate: int | None) -> None:
-    """Run the local stand-in of the Pinterest Conversions API."""
+    """Run the local stand-ins of Pinterest (events, audiences, OAuth) and Klaviyo."""
     from gateway.commands.sandbox import sandbox as run
 
     run(bind, tokens, rate)

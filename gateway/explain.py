@@ -102,7 +102,7 @@ async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -
                 encoded = msgspec.to_builtins(destinations[name].encode(admission.event))
                 payloads = [one for one in payloads if not _is_of(one, name, unit.event.event_id)]
                 payloads.append({"destination": name, "event": mask(encoded)})
-            elif unit.hold_s:
+            elif unit.hold_s and admission.fate == "accepted":
                 held = {"hold_s": unit.hold_s, "until": "a browser's and a server's copy have met"}
                 steps.append(Step(name=f"held for {unit.lane.destination}", detail=held))
             outcomes.append(outcome)

@@ -182,3 +182,4 @@ def test_other_accounts_have_their_own_names(world: World) -> None:
     world.sink.listed.append(Group(id="A2", name="Other"))
     connect(world, "list", "L1", "9001", account="A1")
     connect(world, "list", "L2", "9001", account="A2")
+    assert [one.account for one in world.run(lambda engine: engine.connections())] == ["A1", "A2"]

@@ -15,7 +15,8 @@ from msgspec import structs
 from gateway.event import Client, Consent, Event, Key, User
 from gateway.hit import Secret, Source
 from gateway.memory import Memory, Trail
-from gateway.outbox import ALLOWED, LIMITED, OPTED_OUT, Memorandum, Remembered
+from gateway.outbox import ALLOWED, LIMITED, OPTED_OUT, Memorandum, Remembered, schema
+from gateway.outbox.memories import Memories
 from gateway.outbox.recollection import Filter
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.subjects import person_of
@@ -799,3 +800,23 @@ def test_the_values_of_a_choice() -> None:
     """The store's numbers are fixed: a file of an older version is read by them."""
     assert (ALLOWED, OPTED_OUT, LIMITED) == (0, 1, 2)
     assert Remembered().is_empty
+
+
+def test_a_failed_commit_of_the_index_loses_no_key(tmp_path: Path) -> None:
+    """What a round had taken up is found again, and indexed, when its commit did not happen."""
+    connection = schema.connect(tmp_path / "gateway.db")
+    memories = Memories(connection, 1_000)
+    record = Remembered()
+    record.clicks, record.click_at, record.expires = {"epik": "click"}, NOW, int(NOW + DAY)
+    memories.written(memories.write({b"k" * 12: record}))
+    connection.execute("BEGIN IMMEDIATE")
+    assert memories.index(0.0, force=True)
+    connection.execute("ROLLBACK")
+    memories.restart_round()
+    while memories.index(0.0, force=True):
+        pass
+    assert connection.execute("SELECT digest FROM memory_key").fetchall() == [(b"k" * 12,)]
+    with closing(schema.connect_reader(tmp_path / "gateway.db")) as reader:
+        found = Memories(connection, 1_000).read(reader, [b"k" * 12], NOW)
+    assert found[b"k" * 12].clicks == {"epik": "click"}, "a new process finds it by the index"
+    connection.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.errors import Unavailable
 from gateway.outbox import Remembered
 from gateway.outbox.records import split
 from gateway.outbox.statements import by_ids, insert_rows
@@ -178,8 +179,12 @@ class Memories:
         del self._queue[-backlog:]
         if not self._queue:
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('memory_indexed', ?)", (self._indexing,))
-
         return True
+
+    def restart_round(self) -> None:
+        """Index everything of the round anew: a commit of it failed, and what it held is known here alone."""
+        self._pending = {**self._folding, **self._pending}
+        self._folding, self._queue = {}, []
 
     def step(self, now: float) -> None:
         """Go on with the walk: delete what has expired, addresses that are too old, and the oldest beyond the limit."""
@@ -247,8 +252,12 @@ def read_subjects(connection: sqlite3.Connection, wanted: set[bytes], now: float
 
 async def erase_memories(writer: Writer, memories: Memories, subjects: Collection[bytes]) -> None:
     """Delete what is remembered of these subjects, a slice a commit."""
-    while await writer.run(lambda: (memories.index(0.0, force=True), None)):
-        pass  # older records of a key do not say whose they are: they go first
+    try:
+        while await writer.run(lambda: (memories.index(0.0, force=True), None)):
+            pass  # older records of a key do not say whose they are: they go first
+    except Unavailable:
+        memories.restart_round()
+        raise
     start: int | None = 0
     while start is not None:
         start = await writer.run(lambda start=start: (memories.erase(subjects, start), None))  # type: ignore[misc]

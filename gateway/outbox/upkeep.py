@@ -70,6 +70,7 @@ class Upkeep:
         except sqlite3.OperationalError:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._memories.restart_round()
 
     def _tend(self, step: Callable[[], object]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
