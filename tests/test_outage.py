@@ -32,7 +32,8 @@ OTHER = "549000000002"
 
 async def outage(folder: Path) -> tuple[Balance, list[float], float]:
     """Put on 100 events a second while the vendor refuses, drops and hangs; returns account, memory, drain time."""
-    config = plain_config(batch_size=1000, linger_s=0.1, more="timeout_s = 1.0")
+    # long enough for a batch of 1,000 on a busy machine, short enough for the hanging part
+    config = plain_config(batch_size=1000, linger_s=0.1, more="timeout_s = 3.0")
     memory = []
     with Pair(folder, config, {"HARNESS_CAP_S": "30" if SOAK else "0.5"}) as pair:
         oracle = Oracle(pair.sandbox, pair.gateway, is_whole=not SOAK)
