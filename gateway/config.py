@@ -11,114 +11,31 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from gateway.errors import ConfigError
 from gateway.event import Struct
 from gateway.hit import Secret
+from gateway.tables import (
+    Audiences,
+    Operator,
+    Pipeline,
+    Quarantine,
+    SecretValue,
+    Server,
+    Site,
+    SourceTable,
+    Store,
+    Table,
+)
 
 T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
-
-
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
-class SecretRef(Table, frozen=True, kw_only=True):
-    """Where a secret is: exactly one of the two."""
-
-    env: str | None = None
-    file: str | None = None
-
-
-SecretValue = SecretRef | str
-
-
-class Server(Table, frozen=True, kw_only=True):
-    """``[server]``: the public listener."""
-
-    bind: str = "127.0.0.1:8000"
-    engine: Literal["hypercorn", "uvicorn"] = "hypercorn"
-    trusted_proxies: tuple[str, ...] = ("127.0.0.1/32",)
-    graceful_s: float = 10.0
-
-
-class Operator(Table, frozen=True, kw_only=True):
-    """
-    ``[operator]``: pages, API and metrics, never on the public listener. Without a password it is not served on TCP.
-    ``url`` is its address as the operator's browser sees it, where that is not ``http://`` and ``bind``.
-    """
-
-    bind: str = "127.0.0.1:8081"
-    password: SecretValue | None = None
-    viewer_password: SecretValue | None = None
-    url: str | None = None
-
-
-class Store(Table, frozen=True, kw_only=True):
-    """``[store]``: ``linger_ms`` is how long a hit waits for others to share its commit."""
-
-    url: str = "sqlite:///var/gateway.db"
-    linger_ms: float = 1.0
-
-
-class Pipeline(Table, frozen=True, kw_only=True):
-    """
-    ``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order.
-
-    ``memory_s`` is how long click ids and choices are remembered (0: not at all), ``memory_keys`` under how many keys
-    at most.
-    """
-
-    dedup_window_s: int = 172_800
-    business_key_s: int = 2_592_000
-    max_event_age_s: int = 604_800
-    retry_life_s: int = 604_800
-    dead_keep_s: int = 1_209_600
-    memory_s: int = 2_592_000
-    memory_keys: int = 1_000_000
-    enrichers: tuple[str, ...] = ()
-
-
-class Audiences(Table, frozen=True, kw_only=True):
-    """
-    ``[audiences]``: seconds between passes, shares (0 to 1) beyond which a pass waits for the operator's word, and how
-    many connections are synced at a time; :class:`gateway.audiences.Settings` says the rest.
-    """
-
-    quick_every_s: float = 300.0
-    full_every_s: float = 86_400.0
-    max_removal: float = 0.2
-    max_missing: float = 0.05
-    include_suppressed: bool = False
-    parallel: int = 4
-
-
-class Site(Table, frozen=True, kw_only=True):
-    """``[sites.NAME]``: what sources of one shop share. ``event_id`` is the template of ids derived from an order."""
-
-    hold_s: float = 30.0
-    default_country: str | None = None
-    checkout: Literal["any", "signed"] = "any"
-    event_id: str = "{site}-{order_id}"
-
-
-class SourceTable(Table, frozen=True, kw_only=True):
-    """``[sources.NAME]``."""
-
-    adapter: str
-    destinations: tuple[str, ...]
-    site: str | None = None
-    secrets: tuple[SecretValue, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
-    event_names: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -135,6 +52,7 @@ class Config(Struct, frozen=True, kw_only=True):
     store: Store = Store()
     pipeline: Pipeline = Pipeline()
     audiences: Audiences = Audiences()
+    quarantine: Quarantine = Quarantine()
     sites: dict[str, Site] = msgspec.field(default_factory=dict)
     sources: dict[str, SourceTable] = msgspec.field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -166,6 +84,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 _SECTIONS: Mapping[str, type[Table]] = {
     "server": Server, "operator": Operator, "store": Store, "pipeline": Pipeline, "audiences": Audiences,
+    "quarantine": Quarantine,
 }  # fmt: skip
 _KEYED: Mapping[str, type[Table]] = {"sites": Site, "sources": SourceTable}
 _PLUGGED = ("destinations", "audience_sources", "audience_sinks")
@@ -281,6 +200,7 @@ def _check(config: Config) -> None:
             raise ConfigError(
                 f"{path}: [server] trusted_proxies: '{proxy}' is not an address or CIDR range."
             ) from error
+    _check_limits(config)
     for kind in (*_KEYED, *_PLUGGED):
         for name in getattr(config, kind):
             if not _NAME.match(name):
@@ -301,6 +221,21 @@ def _check(config: Config) -> None:
     for name, source in config.sources.items():
         _check_source(config, name, source)
     _check_signed(config)
+
+
+#: Table, key, and the least that it may be.
+_LEAST: Sequence[tuple[str, str, float]] = (
+    ("server", "max_connections", 1), ("server", "max_requests", 1), ("server", "max_body_mb", 8),
+    ("server", "rate_per_s", 0), ("server", "rate_burst", 1), ("server", "graceful_s", 0),
+    ("store", "min_free_mb", 0), ("store", "ballast_mb", 0), ("store", "max_waiting", 1),
+    ("quarantine", "keep_s", 1), ("quarantine", "max_mb", 1),
+)  # fmt: skip
+
+
+def _check_limits(config: Config) -> None:
+    for table, key, least in _LEAST:
+        if getattr(getattr(config, table), key) < least:
+            raise ConfigError(f"{config.path}: [{table}] {key} must be {least:g} or more.")
 
 
 def _check_audiences(config: Config) -> None:

@@ -16,8 +16,7 @@ from gateway import config as configuration
 from gateway import identifiers, settings
 from gateway.audiences.barred import Refusals
 from gateway.audiences.wiring import Mirror, Plugged, plugged
-from gateway.config import Config, Site
-from gateway.config import Pipeline as PipelineTable
+from gateway.config import Config
 from gateway.errors import ConfigError, GatewayError
 from gateway.event import Struct
 from gateway.hit import Source
@@ -33,6 +32,8 @@ from gateway.outbox.sqlite import SqliteOutbox
 from gateway.pipeline import Pipeline, Reply, Route
 from gateway.pluginhost import PluginHost
 from gateway.sender import Sender
+from gateway.tables import Pipeline as PipelineTable
+from gateway.tables import Site
 from gateway.tally import Tally
 
 _log = logging.getLogger("gateway.runtime")

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway import config as configuration
-from gateway.config import Config, Site
+from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.hit import Secret, Source
 from gateway.interfaces import Adapter
+from gateway.tables import SecretRef, Site
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -32,10 +33,10 @@ def options(config: Config, table: Mapping[str, Any], kind: type[T], where: str,
     for key in _secret_fields(kind) & values.keys():
         reference = values[key]
         if isinstance(reference, dict):
-            reference = configuration.convert(reference, configuration.SecretRef, config.path, f"{where}.{key}")
+            reference = configuration.convert(reference, SecretRef, config.path, f"{where}.{key}")
         if isinstance(reference, str):
             warnings.append(f'[{where}] {key}: a literal secret in the file; use {{ env = "…" }}.')
-        elif not isinstance(reference, configuration.SecretRef):
+        elif not isinstance(reference, SecretRef):
             raise ConfigError(f'{config.path}: [{where}] {key} must be {{ env = "NAME" }}.')
         values[key] = {"value": configuration.secret(reference, config, f"[{where}] {key}").value}
     return configuration.convert(values, kind, config.path, where)

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from gateway import config as configuration
+from gateway import tables
 from gateway.audience import AudienceError, AudienceSink, AudienceSource, Group, Member, Page
 from gateway.audiences import Audiences, Settings
 from gateway.audiences.accounts import Accounts
@@ -140,7 +141,7 @@ async def job(gateway: Gateway, path: str, body: Any) -> dict[str, Any]:
 
 def test_settings_and_their_table_agree() -> None:
     """Each key of [audiences] is a setting of the engine, with the same default."""
-    table = msgspec.structs.asdict(configuration.Audiences())
+    table = msgspec.structs.asdict(tables.Audiences())
     engine = msgspec.structs.asdict(Settings())
     assert {name: engine[name] for name in table} == table
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway import config
-from gateway.config import Config, SecretRef, load, parse, secret
+from gateway.config import Config, load, parse, secret
 from gateway.errors import ConfigError
+from gateway.tables import SecretRef
 
 SAMPLE = """
 [server]
@@ -126,7 +127,7 @@ WRONG: list[tuple[str, Callable[[dict[str, Any]], Any], list[str]]] = [
     (
         "strange key",
         lambda raw: raw["store"].update(qqqq=1),
-        ["[store]", "unknown key 'qqqq'", "valid are linger_ms, url"],
+        ["[store]", "unknown key 'qqqq'", "valid are ballast_mb, linger_ms, max_waiting, min_free_mb, url"],
     ),
     (
         "source key",

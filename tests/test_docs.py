@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gateway import config as configuration
-from gateway import hookspecs
+from gateway import hookspecs, tables
 from gateway.cli import cli
 from gateway.event import STANDARD_NAMES
 from gateway.interfaces import Context
@@ -138,14 +138,15 @@ def test_no_page_is_an_orphan() -> None:
 
 CONFIGURATION = sections(read("docs/configuration.md"))
 TABLES: dict[str, Any] = {
-    "`[server]`": configuration.Server,
-    "`[operator]`": configuration.Operator,
-    "`[store]`": configuration.Store,
-    "`[pipeline]`": configuration.Pipeline,
-    "`[sites.NAME]`": configuration.Site,
-    "`[sources.NAME]`": configuration.SourceTable,
+    "`[server]`": tables.Server,
+    "`[operator]`": tables.Operator,
+    "`[store]`": tables.Store,
+    "`[pipeline]`": tables.Pipeline,
+    "`[quarantine]`": tables.Quarantine,
+    "`[sites.NAME]`": tables.Site,
+    "`[sources.NAME]`": tables.SourceTable,
     '`[destinations.NAME]` with `type = "pinterest"`': PinterestOptions,
-    "`[audiences]`": configuration.Audiences,
+    "`[audiences]`": tables.Audiences,
     '`[audience_sources.NAME]` with `type = "klaviyo"`': KlaviyoOptions,
     '`[audience_sources.NAME]` with `type = "csv"`': CsvOptions,
     '`[audience_sinks.NAME]` with `type = "pinterest"`': AudienceOptions,
