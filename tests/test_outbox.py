@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.errors import StoreError, StoreLocked, StoreTooNew, Unavailable
+from gateway.errors import StoreLocked, StoreTooNew, Unavailable
 from gateway.event import SealedEvent
 from gateway.outbox import Admission, DeadFilter, Lane, Lease, Mark, Settlement, Unit, schema, upkeep
 from gateway.outbox.sqlite import SqliteOutbox
@@ -442,8 +442,8 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_newer_store_and_a_broken_file_are_refused(tmp_path: Path) -> None:
-    """A store of a newer program, and a file that is no store, are refused with the remedy; nothing is overwritten."""
+def test_a_newer_store_is_refused_and_a_broken_file_moved_aside(tmp_path: Path) -> None:
+    """A store of a newer program is refused with the remedy; a file that is no store is kept aside, untouched."""
     newer = tmp_path / "newer.db"
     with sqlite3.connect(newer) as connection:
         connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
@@ -452,9 +452,11 @@ def test_a_newer_store_and_a_broken_file_are_refused(tmp_path: Path) -> None:
         SqliteOutbox(newer)
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="restore a backup"):
-        SqliteOutbox(broken)
-    assert broken.read_bytes().startswith(b"not a database")
+    outbox = SqliteOutbox(broken)
+    assert "not a database" in outbox.damaged[0]
+    asyncio.run(outbox.close())
+    (aside,) = tmp_path.glob("broken.db.corrupt-*")
+    assert aside.read_bytes() == b"not a database" * 100
 
 
 def test_migrations_run_once_and_keep_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

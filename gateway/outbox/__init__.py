@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gateway.event import SealedEvent, Struct
+from gateway.outbox.remembered import ALLOWED as ALLOWED
+from gateway.outbox.remembered import LIMITED as LIMITED
+from gateway.outbox.remembered import OPTED_OUT as OPTED_OUT
+from gateway.outbox.remembered import Memorandum as Memorandum
+from gateway.outbox.remembered import Remembered as Remembered
 from gateway.outcome import Fate, Settled
+from gateway.steady import Steady
 
 #: Events of one destination that may share a call: live ones, offline ones (never deduplicated by vendors), test ones.
 Kind = Literal["live", "offline", "test"]
@@ -42,57 +48,6 @@ class Mark(Struct, frozen=True, kw_only=True):
     digest: bytes
     lifetime_s: int
     business: bool = False
-
-
-class Remembered:
-    """
-    What is remembered under one key: mutable, because later hits of the same key add to it before it is committed.
-
-    ``clicks`` are click ids by vendor, of the hit at ``click_at``; ``ip`` and ``user_agent`` of the hit at ``seen_at``;
-    ``marketing`` and ``sale`` the person's newest choices (``sale``: :data:`ALLOWED`, :data:`OPTED_OUT` or
-    :data:`LIMITED`) and when they were made; ``subjects`` whose it is, for erasure. Times are Unix seconds.
-    ``is_saved``: it is in the store as it is here.
-    """
-
-    # defaults of the class: one is made for most hits, and few have more than a click
-    expires: int = 0
-    is_saved: bool = False
-    clicks: dict[str, str] | None = None
-    click_at: float = 0.0
-    ip: str | None = None
-    user_agent: str | None = None
-    seen_at: float = 0.0
-    marketing: bool | None = None
-    marketing_at: float = 0.0
-    sale: int | None = None
-    sale_at: float = 0.0
-
-    def __init__(self, subjects: tuple[bytes, ...] = ()) -> None:
-        self.subjects = subjects
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to keep."""
-        has_choice = self.marketing is not None or self.sale is not None
-        return not has_choice and self.clicks is None and self.ip is None and self.user_agent is None
-
-    def blank(self) -> None:
-        """Forget everything, in whatever hands this object is."""
-        self.clicks = self.ip = self.user_agent = self.marketing = self.sale = None
-        self.subjects = ()
-
-
-#: The values of :attr:`Remembered.sale`: the sale of data is allowed, opted out of (as inferred from a signal), or the
-#: source said itself that the data are limited.
-ALLOWED, OPTED_OUT, LIMITED = 0, 1, 2
-
-
-class Memorandum(NamedTuple):
-    """One key and what is to be remembered under it; ``since`` (Unix s) is the event time that it came with."""
-
-    digest: bytes
-    record: Remembered
-    since: float
 
 
 class Unit(Struct, frozen=True, kw_only=True):
@@ -245,6 +200,28 @@ class Counts(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     lanes: tuple[LaneCount, ...]
     file_bytes: int = 0
+    wal_bytes: int = 0
+    disk_free_bytes: int = 0
+
+
+class Salvaged(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """
+    What became of a damaged store: events ``read`` are ``queued``, ``dead``, ``duplicates`` or ``erased``.
+
+    ``unreadable`` counts rows, and ranges of keys, that could not be read. ``is_comparable``: its keys and those of the
+    current store are the same; without that no duplicate can be told.
+    """
+
+    read: int = 0
+    queued: int = 0
+    dead: int = 0
+    duplicates: int = 0
+    erased: int = 0
+    unreadable: int = 0
+    marks: int = 0
+    erasures: int = 0
+    memories: int = 0
+    is_comparable: bool = True
 
 
 class Outbox(ABC):
@@ -254,6 +231,34 @@ class Outbox(ABC):
     folder: Path
     #: Erasures in force: subject → the time (Unix s) before which its events are refused.
     erasures: Mapping[bytes, float]
+    #: The times by which it delays and deletes.
+    steady: Steady
+    #: Called once, on any thread, when the store turned out to be damaged or a write or sync of it failed: from then on
+    #: it takes nothing, and the process must end, so that the next one checks the file.
+    on_failure: Callable[[], None] | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store cannot be used any more."""
+        return None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why hits are refused while what was accepted goes on; None: they are taken."""
+        return None
+
+    @property
+    def room(self) -> float:
+        """
+        Room on the disk above the mark below which hits are refused: 1.0 is plenty (a quarter of the mark more), 0.0
+        none. Hits that matter less may be refused while it is below 1.0.
+        """
+        return 1.0
+
+    @property
+    def damaged(self) -> Sequence[str]:
+        """Stores that were moved aside and neither salvaged nor acknowledged, in words."""
+        return ()
 
     @abstractmethod
     def digest(self, *parts: str) -> bytes:
@@ -373,6 +378,15 @@ class Outbox(ABC):
     @abstractmethod
     async def backup(self, path: str) -> int:
         """Write a consistent copy to a new file; returns its bytes."""
+
+    @abstractmethod
+    async def salvage(self, path: Path, *, acknowledge: bool = False) -> Salvaged:
+        """
+        Put what can be read of a damaged store into this one; harmless twice. ``acknowledge``: only stop telling of it.
+
+        Raises:
+            StoreError: Nothing of it can be read.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -81,7 +81,7 @@ class Ledger:
         """After a crash: units that were leased have been attempted, maybe successfully; returns how many."""
         recovered = 0
         for token, packed in self._connection.execute("SELECT token, units FROM lease").fetchall():
-            units = _unpack_ids(packed)
+            units = unpack_ids(packed)
             recovered += len(units)
             by_ids(self._connection, _ATTEMPTED, units)
             self._connection.execute("DELETE FROM lease WHERE token = ?", (token,))
@@ -241,5 +241,6 @@ def forget(connection: sqlite3.Connection, marks: bytes) -> None:
     by_ids(connection, "DELETE FROM mark WHERE digest IN ({})", split(marks))
 
 
-def _unpack_ids(packed: bytes) -> list[int]:
+def unpack_ids(packed: bytes) -> list[int]:
+    """Return the units of a lease."""
     return [int.from_bytes(packed[start : start + _ID_BYTES], "big") for start in range(0, len(packed), _ID_BYTES)]

@@ -12,6 +12,7 @@ from gateway.outbox.leases import forget
 from gateway.outbox.records import split, unpack
 from gateway.outbox.statements import by_ids
 from gateway.outcome import Settled
+from gateway.steady import Steady
 
 #: Rows looked at in one go.
 SLICE = 500
@@ -64,7 +65,7 @@ def _matches(event: SealedEvent, which: DeadFilter) -> bool:
 
 
 def replay(
-    connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float, lifetime_s: int
+    connection: sqlite3.Connection, letters: Sequence[DeadLetter], steady: Steady, lifetime_s: int
 ) -> tuple[list[str], list[str]]:
     """
     Queue letters again; returns (queued, refused as duplicates).
@@ -85,12 +86,12 @@ def replay(
             continue
         connection.execute(
             "UPDATE unit SET state = 0, due = 0, accepted_at = ?, ended_at = NULL, reason = NULL WHERE id = ?",
-            (now, unit),
+            (steady.guarded(), unit),
         )
         connection.executemany(
             "INSERT INTO mark VALUES (?, ?, ?, NULL) ON CONFLICT (digest) DO UPDATE"
             " SET unit = excluded.unit, expires = max(expires, excluded.expires)",
-            [(mark, unit, int(now + lifetime_s)) for mark in marks],
+            [(mark, unit, int(steady.now() + lifetime_s)) for mark in marks],
         )
         queued.append(letter.unit)
     return queued, duplicates

@@ -41,7 +41,8 @@ def _row(number: int, digest: bytes, record: Remembered) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _record(row: tuple[Any, ...]) -> Remembered:
+def record_of(row: tuple[Any, ...]) -> Remembered:
+    """Return what a row of the table remembers."""
     expires, subjects, clicks, click_at, ip, agent, seen_at, marketing, marketing_at, sale, sale_at = row[2:]
     record = Remembered(tuple(split(subjects)))
     record.expires, record.is_saved = expires, True
@@ -141,8 +142,13 @@ class Memories:
         found: dict[bytes, Remembered] = {}
         for row in sorted(rows):  # the newest last
             if row[1] == numbers[row[0]] and row[2] > now:
-                found[row[1]] = _record(row)
+                found[row[1]] = record_of(row)
         return found
+
+    def known(self, digests: Collection[bytes]) -> set[bytes]:
+        """Return those of the keys under which something is remembered."""
+        found = _select(self._connection, "SELECT digest FROM memory_key WHERE digest", digests)
+        return {row[0] for row in found} | {one for one in digests if one in self._pending or one in self._folding}
 
     def unindexed(self) -> list[bytes]:
         """Return the keys that are not in the index yet."""
@@ -244,7 +250,7 @@ def read_subjects(connection: sqlite3.Connection, wanted: set[bytes], now: float
     """Yield what is remembered of these subjects and has not expired, the newest of each key; looks at all records."""
     newest: dict[bytes, Remembered] = {}
     for row in connection.execute("SELECT * FROM memory WHERE expires > ? ORDER BY id", (now,)):
-        record = _record(row)
+        record = record_of(row)
         if row[1] in wanted or not wanted.isdisjoint(record.subjects):
             newest[row[1]] = record
     yield from newest.values()

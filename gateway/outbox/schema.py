@@ -18,6 +18,8 @@ from gateway.errors import StoreError, StoreLocked, StoreTooNew
 
 #: Grows by one with each entry of MIGRATIONS.
 VERSION = 2
+#: Bytes of the store's secret.
+KEY_BYTES = 32
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -104,13 +106,13 @@ class FileLock:
             self._descriptor = None
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, key: bytes | None = None) -> sqlite3.Connection:
     """
-    Open the one writing connection, creating or migrating the file as needed.
+    Open the one writing connection, creating or migrating the file as needed; ``key`` is the digest key of a new one.
 
     Raises:
         StoreTooNew: The file was written by a newer program.
-        StoreError: The file is not a store, or is damaged.
+        StoreError: The file is not a store, or cannot be used; its cause is what SQLite said.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -118,7 +120,7 @@ def connect(path: Path) -> sqlite3.Connection:
         raise _unusable(path, error) from error
     try:
         _configure(connection)
-        _upgrade(connection, path)
+        _upgrade(connection, path, key)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _unusable(path, error) from error
@@ -145,12 +147,12 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep decides, off the commit path where it can
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA cache_size = -32768")  # KiB
-    connection.execute("PRAGMA busy_timeout = 3000")
+    connection.execute("PRAGMA busy_timeout = 2000")  # see gateway.outbox.writer
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA trusted_schema = OFF")
 
 
-def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+def _upgrade(connection: sqlite3.Connection, path: Path, key: bytes | None) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         connection.close()
@@ -159,18 +161,18 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
             "run the newer version that wrote it, or restore the copy that was made before the upgrade."
         )
     if version == 0:
-        _create(connection)
+        _create(connection, key or secrets.token_bytes(KEY_BYTES))
     elif version < VERSION:
         _migrate(connection, path, version)
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def _create(connection: sqlite3.Connection, key: bytes) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES ('digest_key', ?)", (secrets.token_bytes(32),))
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("INSERT INTO meta VALUES ('digest_key', ?)", (key,))
+    _set_version(connection, VERSION)
     connection.execute("COMMIT")
 
 
@@ -180,8 +182,14 @@ def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
     for step in range(version, VERSION):
         connection.execute("BEGIN IMMEDIATE")
         MIGRATIONS[step - 1](connection)
-        connection.execute(f"PRAGMA user_version = {step + 1}")
+        _set_version(connection, step + 1)
         connection.execute("COMMIT")
+
+
+def _set_version(connection: sqlite3.Connection, version: int) -> None:
+    """Write the version in the header, and in a row that tells a newer store from a damaged header."""
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (version,))
 
 
 def digest_key(connection: sqlite3.Connection) -> bytes:

@@ -1,18 +1,19 @@
 """The outbox on SQLite: one file, one writing connection on one thread, group commit."""
 
 import asyncio
+import contextlib
 import hashlib
-import json
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.errors import Unavailable
-from gateway.event import SealedEvent
+from msgspec import structs
+
+from gateway.errors import StoreError, Unavailable
 from gateway.outbox import (
     Admission,
-    Claimed,
     Counts,
     DeadFilter,
     DeadLetter,
@@ -24,27 +25,34 @@ from gateway.outbox import (
     Outbox,
     Remembered,
     Replayed,
+    Salvaged,
     Settlement,
     Unit,
+    damage,
 )
-from gateway.outbox import letters as dead_letters
 from gateway.outbox.admission import Batch
+from gateway.outbox.claims import Claims
 from gateway.outbox.counting import count_lanes
 from gateway.outbox.exports import kept_of
+from gateway.outbox.failures import failure_of, words_of
 from gateway.outbox.gathering import Admitted, Gathering, Request
+from gateway.outbox.health import Health
+from gateway.outbox.holdings import Holdings
 from gateway.outbox.leases import After, Ledger
-from gateway.outbox.memories import Memories, erase_memories
+from gateway.outbox.memories import Memories
+from gateway.outbox.opening import open_store, with_ballast
 from gateway.outbox.recollection import Recollection
-from gateway.outbox.records import DIGEST_SIZE, split
-from gateway.outbox.schema import FileLock, connect, copy_store, digest_key
-from gateway.outbox.upkeep import Upkeep
+from gateway.outbox.records import DIGEST_SIZE
+from gateway.outbox.revision import Revision
+from gateway.outbox.salvage import LONGEST_DUE_S, Salvage
+from gateway.outbox.schema import FileLock, copy_store, digest_key
+from gateway.outbox.space import Space
+from gateway.outbox.upkeep import Upkeep, keep_anchor, resume_clock
 from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
+from gateway.steady import Steady
 
 T = TypeVar("T")
-_READ = 192
-#: A sender that does not settle in this time has lost its units; longer than any call may take.
-LEASE_S = 180.0
 
 
 class SqliteOutbox(Outbox):
@@ -58,6 +66,12 @@ class SqliteOutbox(Outbox):
         business_key_s: Lifetime of marks that a replay renews.
         dead_keep_s: How long dead letters are kept.
         memory_keys: How many keys are remembered at most.
+        min_free: Bytes of the disk below which hits are refused. ``ballast``: bytes given up on a full disk.
+        steady: The times to delay and delete by; None: made from ``clock``.
+
+    Raises:
+        StoreLocked: Another process holds it. StoreTooNew: a newer program wrote it.
+        StoreError: It cannot be used, for a reason that is no damage; a damaged one is moved aside.
     """
 
     def __init__(
@@ -69,53 +83,116 @@ class SqliteOutbox(Outbox):
         business_key_s: int = 2_592_000,
         dead_keep_s: float = 1_209_600,
         memory_keys: int = 1_000_000,
+        min_free: int = 0,
+        ballast: int = 0,
+        steady: Steady | None = None,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.folder = path, path.parent
-        self._clock = clock
-        self._business_key_s = business_key_s
+        self.steady = steady or Steady(clock)
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._lock.acquire()
         try:
-            path.touch(mode=0o600)  # the files beside it get the same mode from SQLite
-            self._connection = connect(path)
+            self._space = Space(path, min_free, ballast)
+            opened = open_store(path, self._space)
+            self._connection = opened.connection
+            self._health = Health(path, self._space, opened.notices, self._tell_failure)
+            try:
+                self._load(clock, dead_keep_s, memory_keys)
+            except BaseException as error:
+                self._connection.close()
+                if failure_of(error) == "damaged":
+                    damage.write_state(path, "suspect")
+                    raise StoreError(
+                        f"The store {path} is damaged ({words_of(error)}): start again, and it is checked."
+                    ) from error
+                if isinstance(error, sqlite3.Error):
+                    raise StoreError(
+                        f"The store {path} cannot be used ({words_of(error)}): is it in use, the disk full?"
+                    ) from error
+                raise
         except BaseException:
             self._lock.release()
             raise
-        path.chmod(0o600)
-        self._keyed = hashlib.blake2b(digest_size=DIGEST_SIZE, key=digest_key(self._connection))
-        self._ledger = Ledger(self._connection)
-        self.recovered = self._recover()
-        self._memories = Memories(self._connection, memory_keys)
-        self._recollection = Recollection(path, self._memories, clock, memory_keys)
-        self._dead_keep_s = dead_keep_s
-        self._upkeep = Upkeep(
-            self._connection, path, clock, dead_keep_s, self._discarded, self._memories, self.erasures
+        self._writer = Writer(
+            self._connection, self._upkeep.run, relief=self._upkeep.relieve, failed=self._health.failed
         )
-        self._writer = Writer(self._connection, self._upkeep.run)
+        parts = (self._connection, self._writer)
+        self._revision = Revision(
+            *parts, self._ledger, self._memories, self._holdings, self.erasures, self.steady, business_key_s
+        )
+        self._claims = Claims(*parts, self._ledger, self._holdings, self.steady)
+        self._salvage = Salvage(
+            *parts, self._holdings, self._memories, self.erasures, self.steady, self.digest, self._remembered
+        )
         self._gathering = Gathering(
-            lambda requests, done: self._writer.hand_over(lambda: self._admit(requests), done), linger_s, self._notify
+            lambda begin, done: self._writer.hand_over(lambda: self._admit(begin()), done), linger_s, self._notify
         )
         self._callbacks: list[Callable[[], None]] = []
         self._closed = False
         self._writer.start()
+        if opened.is_unchecked:
+            self._health.check_beside()
+
+    def _load(self, clock: Callable[[], float], dead_keep_s: float, memory_keys: int) -> None:
+        """Read what is kept in memory, and put right what a crash left."""
+        connection = self._connection
+        resume_clock(connection, self.steady)
+        self._key = digest_key(connection)
+        self._keyed = hashlib.blake2b(digest_size=DIGEST_SIZE, key=self._key)
+        self._ledger = Ledger(connection)
+        self.recovered = with_ballast(self._space, self._recover)
+        self._holdings = Holdings()
+        self._holdings.load(connection)
+        self.erasures: dict[bytes, float] = dict(connection.execute("SELECT subject, before FROM erased").fetchall())
+        self._memories = Memories(connection, memory_keys)
+        self._recollection = Recollection(self.path, self._memories, clock, memory_keys)
+        self._dead_keep_s = dead_keep_s
+        self._upkeep = Upkeep(
+            connection, self.path, self.steady, dead_keep_s, lambda gone: self._revision.discarded(gone),
+            self._memories, self.erasures, self._space,
+        )  # fmt: skip
 
     def _recover(self) -> int:
-        connection = self._connection
+        connection, now = self._connection, self.steady.now()
         connection.execute("BEGIN IMMEDIATE")
-        recovered = self._ledger.recover()
-        connection.execute("COMMIT")
-        self._lanes = {
-            Lane(destination=row[1], kind=row[2]): row[0] for row in connection.execute("SELECT * FROM lane")
-        }
-        self._waiting = dict.fromkeys(self._lanes.values(), 0)
-        self._dead = dict.fromkeys(self._lanes.values(), 0)
-        for lane, state, count in connection.execute("SELECT lane, state, count(*) FROM unit GROUP BY lane, state"):
-            (self._dead if state else self._waiting)[lane] = count
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'unit'").fetchone()
-        self._next_unit = row[0] + 1 if row else 1
-        self.erasures: dict[bytes, float] = dict(connection.execute("SELECT subject, before FROM erased").fetchall())
+        try:
+            recovered = self._ledger.recover()
+            # written by a clock that was ahead; nothing waits longer on purpose
+            connection.execute("UPDATE unit SET due = ? WHERE state = 0 AND due > ?", (now, now + LONGEST_DUE_S))
+            keep_anchor(connection, self.steady)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
         return recovered
+
+    # -- what is wrong with the store, if anything is
+
+    def _tell_failure(self) -> None:
+        if self.on_failure is not None:
+            self.on_failure()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store cannot be used any more."""
+        return self._health.failure
+
+    @property
+    def trouble(self) -> str | None:
+        """Why hits are refused."""
+        return self._health.trouble
+
+    @property
+    def room(self) -> float:
+        """Room on the disk above the mark."""
+        return self._space.room
+
+    @property
+    def damaged(self) -> Sequence[str]:
+        """Stores that were moved aside."""
+        return [f"{one.file}: {one.problem} (moved aside at {one.at})" for one in self._health.notices]
 
     def digest(self, *parts: str) -> bytes:
         """Hash key material under the store's secret."""
@@ -131,10 +208,14 @@ class SqliteOutbox(Outbox):
         """Commit the units of one request together with those of others."""
         if self._closed:
             raise Unavailable("stopping", "The gateway is stopping.")
+        if (trouble := self._health.trouble) is not None:
+            reason = "store_full" if self._health.failure is None else "store_failed"
+            raise Unavailable(reason, trouble, retry_after_s=30)
         return await self._gathering.add(units, join, memories)
 
     def _admit(self, requests: Sequence[Request]) -> tuple[Admitted, After]:
-        batch = self._batch([units for units, _, _ in requests])
+        self._space.look()
+        batch, lanes = self._batch([units for units, _, _ in requests])
         result = []
         for units, join, memories in requests:
             batch.remember(memories)
@@ -142,48 +223,49 @@ class SqliteOutbox(Outbox):
         batch.flush()
 
         def after() -> None:
-            self._next_unit = batch.next_unit
+            self._holdings.lanes = lanes
+            self._holdings.next_unit = batch.next_unit
             if batch.remembered:
-                self._memories.written(batch.remembered)
-                self._recollection.added(batch.remembered)
+                self._remembered(batch.remembered)
             self._ledger.doomed |= batch.doomed
-            _add(self._waiting, batch.waiting)
-            _add(self._dead, batch.dead)
+            self._holdings.add(batch.waiting, batch.dead)
 
         return result, after
 
-    def _batch(self, requests: Sequence[Sequence[Unit]]) -> Batch:
-        for lane in {unit.lane for units in requests for unit in units}:
-            self._lane_number(lane)
-        ledger = self._ledger
+    def _remembered(self, numbers: dict[bytes, int]) -> None:
+        self._memories.written(numbers)
+        self._recollection.added(numbers)
+
+    def _batch(self, requests: Sequence[Sequence[Unit]]) -> tuple[Batch, dict[Lane, int]]:
+        holdings, ledger = self._holdings, self._ledger
+        lanes = holdings.with_lanes(self._connection, {unit.lane for units in requests for unit in units})
         batch = Batch(
-            self._connection, self._lanes, self._next_unit, self._clock(), ledger.units, self.erasures, ledger.sent,
+            self._connection, lanes, holdings.next_unit, self.steady.now(), ledger.units, self.erasures, ledger.sent,
             self._memories,
         )  # fmt: skip
         batch.load(requests)
-        return batch
+        return batch, lanes
 
     async def rehearse(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
         """Decide, and take everything back."""
-        lanes = dict(self._lanes)
 
         def job() -> tuple[list[Admission], None]:
             self._connection.execute("SAVEPOINT rehearsal")
             try:
-                batch = self._batch([units])
+                batch, _ = self._batch([units])
                 return [batch.admit(unit, join) for unit in units], None
             finally:
                 self._connection.execute("ROLLBACK TO rehearsal")
                 self._connection.execute("RELEASE rehearsal")
-                self._lanes = lanes
 
-        return await self._writer.run(job)
+        return await self._writer.run(job, is_vital=False)
 
     # -- memory
 
     async def recall(self, digests: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Look beside the writer."""
-        return await self._recollection.look(digests)
+        with self._health.watching():
+            return await self._recollection.look(digests)
 
     def may_remember(self, digest: bytes) -> bool:
         """Ask the filter; with a full table, whether the key is in it already decides."""
@@ -193,19 +275,6 @@ class SqliteOutbox(Outbox):
     def has_room(self) -> bool:
         """Whether new keys are remembered."""
         return self._memories.has_room
-
-    def _lane_number(self, lane: Lane) -> int:
-        number = self._lanes.get(lane)
-        if number is None:
-            self._connection.execute(
-                "INSERT OR IGNORE INTO lane (destination, kind) VALUES (?, ?)", (lane.destination, lane.kind)
-            )
-            row = self._connection.execute(
-                "SELECT id FROM lane WHERE destination = ? AND kind = ?", (lane.destination, lane.kind)
-            )
-            number = int(row.fetchone()[0])
-            self._lanes[lane] = number
-        return number
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after commits that may have given senders work; returns what ends that."""
@@ -224,145 +293,70 @@ class SqliteOutbox(Outbox):
 
     async def claim(self, lane: Lane, limit: int, now: float) -> Lease | None:
         """Lease due units, after giving up leases that were lost."""
-        number = self._lanes.get(lane)
-        overdue = self._ledger.overdue(now)
-        if overdue:
-            await self._writer.run(lambda: self._ledger.give_up(overdue))
-        if number is None or self.waiting(lane) <= 0:
-            return None
-        claim = await self._writer.run(lambda: self._ledger.claim(lane, number, limit, now, LEASE_S))
-        if claim is None:
-            return None
-        units: list[Claimed] = []
-        for start in range(0, len(claim.units), _READ):
-            # in slices: hits that wait for a commit come in between
-            part = claim.units[start : start + _READ]
-            units += await self._writer.run(lambda part=part: (self._ledger.read(part), None))  # type: ignore[misc]
-        return Lease(token=claim.token, lane=lane, units=tuple(units), deadline=claim.deadline)
+        return await self._claims.claim(lane, limit, now)
 
     async def settle(self, lease: Lease, settlements: Sequence[Settlement]) -> list[Settled]:
         """End or put back the units of a lease."""
-        number = self._lanes[lease.lane]
-
-        def job() -> tuple[list[Settled], After]:
-            ended, release = self._ledger.settle(lease, settlements, self._clock())
-
-            def after() -> None:
-                release()
-                _add(self._waiting, {number: ended.waiting})
-                _add(self._dead, {number: ended.dead})
-
-            return list(ended.settled), after
-
-        return await self._writer.run(job)
+        return await self._claims.settle(lease, settlements)
 
     def waiting(self, lane: Lane) -> int:
         """Return how many units wait and are not leased."""
-        number = self._lanes.get(lane)
-        return 0 if number is None else self._waiting.get(number, 0) - self._ledger.leased(lane)
+        return self._claims.waiting(lane)
 
     async def next_due(self, lane: Lane) -> float | None:
         """Return the earliest due time of the lane's waiting units."""
-        number = self._lanes.get(lane)
-        if number is None:
-            return None
-        held = json.dumps(list(self._ledger.units))
-
-        def job() -> tuple[float | None, None]:
-            row = self._connection.execute(
-                "SELECT min(due) FROM unit WHERE state = 0 AND lane = ? AND id NOT IN (SELECT value FROM json_each(?))",
-                (number, held),
-            ).fetchone()
-            return row[0], None
-
-        return await self._writer.run(job)
+        return await self._claims.next_due(lane)
 
     # -- erasure and dead letters
 
     async def erase(self, subjects: Sequence[bytes], *, requested_at: float) -> list[Settled]:
         """Erase the units of these subjects slice by slice, after refusing older copies from now on."""
-        wanted = set(subjects)
-
-        def remember() -> tuple[None, After]:
-            dead_letters.remember_erasure(self._connection, subjects, requested_at, self._clock())
-            before = {subject: max(requested_at, self.erasures.get(subject, 0.0)) for subject in subjects}
-            return None, lambda: self.erasures.update(before)
-
-        await self._writer.run(remember)
-
-        def matches(stored: bytes, event: SealedEvent) -> bool:
-            return event.event_time < requested_at and not wanted.isdisjoint(split(stored))
-
-        await erase_memories(self._writer, self._memories, wanted)
-        ended: list[Settled] = []
-        for bounds in await self._writer.run(lambda: (list(dead_letters.slices(self._connection)), None)):
-            ended += await self._writer.run(lambda bounds=bounds: self._erase(bounds, matches))  # type: ignore[misc]
-        return ended
-
-    def _erase(
-        self, bounds: tuple[int, int], matches: Callable[[bytes, SealedEvent], bool]
-    ) -> tuple[list[Settled], After]:
-        lanes = {number: lane for lane, number in self._lanes.items()}
-        erased = dead_letters.erase(self._connection, bounds, matches, lanes, self._ledger.units, self._clock())
-
-        def after() -> None:
-            self._ledger.doomed |= erased.doomed
-            _add(self._waiting, {lane: -count for lane, count in erased.waiting.items()})
-            _add(self._dead, {lane: -count for lane, count in erased.dead.items()})
-
-        return erased.settled, after
+        return await self._revision.erase(subjects, requested_at)
 
     async def of_subjects(self, subjects: Sequence[bytes]) -> Kept:
         """Look beside the writer."""
-        return await asyncio.to_thread(kept_of, self.path, subjects, self._dead_keep_s, self._clock())
+        with self._health.watching():
+            return await asyncio.to_thread(kept_of, self.path, subjects, self._dead_keep_s, self.steady.guarded())
 
     async def dead(self, which: DeadFilter, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Return a page of dead letters."""
-        start = int(after, 16) if after else 0
-        return await self._writer.run(lambda: (dead_letters.dead(self._connection, which, limit, start), None))
+        return await self._revision.dead(which, limit, after)
 
     async def replay(self, which: DeadFilter) -> Replayed:
         """Queue dead letters again, a slice a commit."""
-        queued, duplicates, after = 0, [], None
-        while letters := await self.dead(which, limit=dead_letters.SLICE, after=after):
-            after = letters[-1].unit
-            done, refused = await self._writer.run(lambda letters=letters: self._replay(letters))  # type: ignore[misc]
-            queued += len(done)
-            duplicates += refused
+        replayed = await self._revision.replay(which)
         self._notify()
-        return Replayed(queued=queued, duplicates=tuple(duplicates))
-
-    def _replay(self, letters: Sequence[DeadLetter]) -> tuple[tuple[list[str], list[str]], After]:
-        queued, duplicates = dead_letters.replay(self._connection, letters, self._clock(), self._business_key_s)
-        moved = dead_letters.by_lane([letter for letter in letters if letter.unit in set(queued)], self._lanes)
-
-        def after() -> None:
-            _add(self._waiting, moved)
-            _add(self._dead, {lane: -count for lane, count in moved.items()})
-
-        return (queued, duplicates), after
+        return replayed
 
     async def discard(self, which: DeadFilter) -> int:
         """Delete dead letters, a slice a commit."""
-        total = 0
-        while letters := await self.dead(which, limit=dead_letters.SLICE):
-            total += await self._writer.run(lambda letters=letters: self._discard(letters))  # type: ignore[misc]
-        return total
+        return await self._revision.discard(which)
 
-    def _discard(self, letters: Sequence[DeadLetter]) -> tuple[int, After]:
-        count = dead_letters.discard(self._connection, letters)
-        return count, lambda: self._discarded(dead_letters.by_lane(letters, self._lanes))
+    async def salvage(self, path: Path, *, acknowledge: bool = False) -> Salvaged:
+        """Put what can be read of a damaged store into this one, a slice a commit."""
+        path = self.folder / path
+        if path.resolve() == self.path.resolve():
+            raise StoreError(f"{path} is the store in use: name the file that was moved aside.")
+        found = Salvaged() if acknowledge else await self._salvage.run(path, self._key)
+        kept = [one for one in self._health.notices if one.file != path.name]
 
-    def _discarded(self, gone: dict[int, int]) -> None:
-        _add(self._dead, {lane: -count for lane, count in gone.items()})
+        def job() -> tuple[None, None]:
+            damage.keep_notices(self._connection, kept)
+            return None, None
+
+        await self._writer.run(job)
+        self._health.notices = kept
+        self._notify()
+        return found
 
     # -- the store itself
 
     async def counts(self) -> Counts:
         """Count on a reading connection, beside the writer."""
-        return await asyncio.to_thread(
-            count_lanes, self.path, dict(self._lanes), self.waiting, self._ledger.leased, self._dead
-        )
+        lanes, dead = dict(self._holdings.lanes), self._holdings.dead
+        with self._health.watching():
+            found = await asyncio.to_thread(count_lanes, self.path, lanes, self.waiting, self._ledger.leased, dead)
+        return structs.replace(found, wal_bytes=self._upkeep.wal_bytes, disk_free_bytes=self._space.free)
 
     async def ping(self) -> None:
         """Commit a heartbeat."""
@@ -370,11 +364,11 @@ class SqliteOutbox(Outbox):
         def job() -> tuple[None, None]:
             self._connection.execute(
                 "INSERT INTO meta VALUES ('alive', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (self._clock(),),
+                (self.steady.now(),),
             )
             return None, None
 
-        await self._writer.run(job)
+        await self._writer.run(job, is_vital=False)
 
     async def backup(self, path: str) -> int:
         """Write a consistent copy beside the running store."""
@@ -385,15 +379,16 @@ class SqliteOutbox(Outbox):
         if self._closed:
             return
         self._closed = True
+        self._health.stop()
         await self._gathering.drain()
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._recollection.close)
-        self._upkeep.run(force=True)
+        is_sound = not self._writer.has_failed and self._health.failure is None
+        if is_sound:
+            with contextlib.suppress(sqlite3.Error):
+                self._upkeep.run(force=True)
         self._connection.close()
+        if is_sound:
+            damage.write_state(self.path, "clean")
+            self._space.close()
         self._lock.release()
-
-
-def _add(counters: dict[int, int], change: dict[int, int]) -> None:
-    for key, count in change.items():
-        if count:
-            counters[key] = counters.get(key, 0) + count
