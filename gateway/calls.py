@@ -3,6 +3,8 @@ Calls to a vendor's API as audience plugins make them: paced, signed in, with wh
 """
 
 import hmac
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ _LAST_PAUSE_S = 60.0
 #: Bytes of an answer that are read: a page of 250 audiences or 100 profiles is far smaller.
 _MAX_BYTES = 8_388_608
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: The only IPv6 addresses that belong to hosts of the Internet. Source: IANA, IPv6 address space.
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NUMERIC = re.compile(r"[0-9]*|0x[0-9a-f]*")
 
 
 class Credential(Protocol):
@@ -168,7 +173,10 @@ class Calls:
 
 def check_url(name: str, url: str) -> None:
     """
-    Refuse an address that is not https, or http to this machine, or holds more than scheme, host, port and path.
+    Refuse an address that is not https, or http to this machine, or holds more than scheme, host, port and path; also
+    the address of a private network, and one written so that only some programs read it as an address.
+
+    A name that leads to a private address passes: there the certificate, which is always verified, is the guard.
 
     Raises:
         ValueError: The message names the option.
@@ -184,3 +192,19 @@ def check_url(name: str, url: str) -> None:
         raise ValueError(f"{name} must use https: http is allowed for 127.0.0.1, ::1 and localhost only.")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError(f"{name} must not hold credentials, a query or a fragment.")
+    if "\\" in url or "%" in parts.netloc or not _is_public(host):
+        raise ValueError(f"{name} must name a public host, or this machine as 127.0.0.1, ::1 or localhost.")
+
+
+def _is_public(host: str) -> bool:
+    """Whether a host is a name, a public address in its usual writing, or one of the names of this machine."""
+    if host in _LOOPBACK:
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        # 0x7f.1, 0177.1 and 2130706433 are addresses to the C library; no name ends in such a label
+        return _NUMERIC.fullmatch(host.rstrip(".").rpartition(".")[2]) is None
+    if isinstance(found, ipaddress.IPv6Address) and (found not in _UNICAST or found.sixtofour or found.teredo):
+        return False
+    return found.is_global and not found.is_multicast

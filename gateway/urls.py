@@ -121,4 +121,7 @@ def _is_personal(pair: str) -> bool:
 
 @lru_cache(4_096)
 def _is_personal_name(name: str) -> bool:
-    return re.sub(r"[-_\[\].]", "", unquote_plus(name)).lower() in _PERSONAL
+    plain = unquote_plus(name).lower()
+    # of user[password] and user.password the last part counts by itself too
+    last = re.split(r"[\[.]", plain.rstrip("]."))[-1]
+    return any(re.sub(r"[-_\[\].]", "", one) in _PERSONAL for one in (plain, last))

@@ -9,10 +9,13 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from gateway.errors import Rejected
 from gateway.hit import Hit, Secret
+
+#: Parameters of a query that are looked at for a secret.
+_URL_PARAMETERS = 20
 
 
 def matches(given: str | bytes, secrets: Iterable[Secret]) -> bool:
@@ -60,10 +63,21 @@ def bearer_or_basic(hit: Hit) -> None:
 def _refuse_secret(hit: Hit, form: str) -> None:
     given = hit.header("authorization")
     if not given:
-        hint = f"No Authorization header arrived. Send {form}."
+        hint = f"No Authorization header arrived. Send {form}: one in the URL is never read, and stays in logs."
+        cause = "secret_in_url" if _in_url(hit) else "no_secret"
     else:
         hint = f"The secret is not one of source '{hit.source.name}'. Compare it with gateway.toml; send {form}."
-    raise Rejected("unauthorized", "The request is not authorised for this source.", status=401, hint=hint)
+        cause = "wrong_secret"
+    raise Rejected("unauthorized", "The request is not authorised for this source.", status=401, hint=hint, cause=cause)
+
+
+def _in_url(hit: Hit) -> bool:
+    """Whether one of the first parameters of the query is a live secret, which proxies have logged by now."""
+    pairs = [pair.partition("=")[2] for pair in hit.query.split("&", _URL_PARAMETERS)[:_URL_PARAMETERS]]
+    found = False
+    for value in pairs:
+        found |= matches(unquote_plus(value), hit.source.secrets)
+    return found
 
 
 def hmac_sha256(body: bytes, signature: str, secrets: Iterable[Secret]) -> bool:

@@ -356,7 +356,7 @@ def test_a_token_is_needed(admin: ShopifyAdmin) -> None:
     [
         ('api_version = "2024-07"', "api_version"),
         ('api_version = "2026-11"', "api_version"),
-        ('admin_base_url = "http://shop.example.com"', "admin_base_url must be https"),
+        ('admin_base_url = "http://shop.example.com"', "admin_base_url must use https"),
         ("admin_token = 7", "admin_token must be"),
         ('admin_token = { env = "NO_SUCH_TOKEN" }', "NO_SUCH_TOKEN is not set"),
         ('admin_token = { enw = "X" }', "did you mean 'env'"),

@@ -10,17 +10,16 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
 from adapters.shopify.order import WebhookOptions
-from gateway import Answer, CommandFailed, HttpClient, Source, Unreachable, coerce
+from gateway import Answer, CommandFailed, HttpClient, Source, Unreachable, check_url, coerce
 
 _VERSION = re.compile(r"20\d\d-(?:01|04|07|10)|unstable")
 #: The first version in which a webhook's address is called ``uri`` (changelog of 2025-08-08).
 _FIRST_VERSION = "2025-10"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _TRIES = 8
 _LONGEST_WAIT_S = 60.0
 #: A page of 250 orders has 1 to 10 MB.
@@ -42,10 +41,10 @@ def wrong_option(source: Source) -> str | None:
     if not _VERSION.fullmatch(options.api_version) or options.api_version < _FIRST_VERSION:
         return f'options.api_version must be a version of the Admin API from {_FIRST_VERSION} on, such as "2026-10"'
     if options.admin_base_url is not None:
-        parts = urlsplit(options.admin_base_url)
-        local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-        if not parts.hostname or not (parts.scheme == "https" or local):
-            return "options.admin_base_url must be https (http to this machine only): the token is sent there"
+        try:
+            check_url("options.admin_base_url", options.admin_base_url)
+        except ValueError as error:
+            return str(error)
     return None
 
 

@@ -165,7 +165,7 @@ async def _hand_over(context: CommandContext, hit: Hit, sleep: Sleep) -> _Reply:
             answer = await context.submit(hit)
         except Unreachable as error:
             raise CommandFailed(f"{str(error).capitalize()}. Run it again: nothing is counted twice.") from error
-        if answer.status in (200, 400):
+        if answer.status in (200, 202, 400):
             return _read(answer)
         if answer.status not in (429, 503):
             raise CommandFailed(
@@ -178,6 +178,7 @@ async def _hand_over(context: CommandContext, hit: Hit, sleep: Sleep) -> _Reply:
 
 
 def _read(answer: Answer) -> _Reply:
-    """Read what became of one order; one that the adapter cannot read has no list of events."""
+    """Read what became of one order; one that the adapter cannot read has no list of events, kept (202) or not."""
     reply = msgspec.json.decode(answer.body, type=_Reply)
-    return reply if reply.events else _Reply(events=(_Outcome(outcome="rejected", reason="unreadable"),))
+    reason = "quarantined" if answer.status == 202 else "unreadable"
+    return reply if reply.events else _Reply(events=(_Outcome(outcome="rejected", reason=reason),))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from adapters.shopify import admin, compliance, order, shop, signature
+from adapters.shopify.diagnosis import Diagnosis
 from adapters.shopify.order import Conversion, WebhookOptions
 from adapters.shopify.signature import header
 from gateway import Adapter, Hit, Normalized, Rejected, Skipped, Source, Struct, coerce, json_body
@@ -37,10 +38,14 @@ class ShopifyAdapter(Adapter):
     side = "server"
     Options: ClassVar[type[Struct]] = WebhookOptions
 
+    def __init__(self) -> None:
+        self._diagnosis = Diagnosis()
+
     def check(self, source: Source) -> str | None:
         """Refuse a shop that is no domain, and an empty secret: anybody could sign with it."""
         if any(not secret.value.strip() for secret in source.secrets):
             return "secrets: one of them is empty; set the app's client secret"
+        self._diagnosis.know(source)
         return shop.wrong_option(source) or admin.wrong_option(source)
 
     def verify(self, hit: Hit) -> None:
@@ -50,7 +55,7 @@ class ShopifyAdapter(Adapter):
         Raises:
             Rejected: 401 ``unauthorized``, 403 ``wrong_shop``.
         """
-        signature.demand(hit)
+        signature.demand(hit, self._diagnosis)
         _demand_shop(hit)
 
     def normalize(self, hit: Hit) -> Sequence[Normalized]:
