@@ -3,13 +3,14 @@ Runs the apps: Hypercorn or uvicorn, in this process, on sockets that we open.
 
 Hypercorn runs by its ``serve()`` and never with worker processes: there a dead worker ends the whole server with exit
 code 0. Its access log stays off (it can be made to write forged lines). The stop is bounded here, because Hypercorn
-waits for idle clients on Python 3.12 and newer.
+waits for idle clients on Python 3.12 and newer. What one client may take of either engine: :mod:`gateway.connections`.
 """
 
 import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config as HypercornConfig
 
+from gateway import engines
+from gateway.connections import Connections, Limits
 from gateway.errors import ConfigError
 
 _log = logging.getLogger("gateway.server")
@@ -29,43 +31,55 @@ _BACKLOG = 1_024
 #: Beyond the graceful time: what the server itself may need to notice.
 _STOP_MARGIN_S = 2.0
 _COLLECT_EVERY_S = 2.0
+_LIMITS = Limits()
 
 
 class Listener:
-    """One app on one socket."""
+    """One app on one socket; ``name`` is for the log."""
 
-    def __init__(self, app: Any, sock: socket.socket, engine: Engine, graceful_s: float) -> None:
+    def __init__(
+        self, app: Any, sock: socket.socket, engine: Engine, graceful_s: float,
+        limits: Limits = _LIMITS, name: str = "public",
+    ) -> None:  # fmt: skip
         self.app = app
         self.sock = sock
         self.engine = engine
         self.graceful_s = graceful_s
+        self.connections = Connections(limits, name)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set."""
-        await (self._hypercorn(stop) if self.engine == "hypercorn" else self._uvicorn(stop))
+        closing = asyncio.create_task(self._close(stop))
+        try:
+            await (self._hypercorn(stop) if self.engine == "hypercorn" else self._uvicorn(stop))
+        finally:
+            closing.cancel()
+            self.connections.abort()
+
+    async def _close(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await self.connections.stop(self.graceful_s)
 
     async def _hypercorn(self, stop: asyncio.Event) -> None:
-        config = HypercornConfig()
+        config = engines.GuardedConfig()
+        config.connections = self.connections
         config.bind = [f"fd://{self.sock.fileno()}"]
         config.accesslog = None
         config.errorlog = logging.getLogger("hypercorn.error")
         config.include_server_header = False
-        config.graceful_timeout = self.graceful_s
-        config.keep_alive_timeout = 75.0
+        # our own comes first; this is for handlers that do not end by themselves
+        config.graceful_timeout = self.graceful_s + _STOP_MARGIN_S / 2
         config.keep_alive_max_requests = 1_000_000
         config.backlog = _BACKLOG
         await hypercorn_serve(self.app, config, shutdown_trigger=stop.wait)
 
     async def _uvicorn(self, stop: asyncio.Event) -> None:
-        import uvicorn
+        from gateway import uvicorn_engine
 
-        config = uvicorn.Config(
-            self.app, fd=self.sock.fileno(), log_config=None, access_log=False, server_header=False,
-            lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=int(self.graceful_s),
-            backlog=_BACKLOG, proxy_headers=False,
-        )  # fmt: skip
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        config = uvicorn_engine.configured(self.app, self.connections)
+        config.backlog = _BACKLOG
+        config.timeout_graceful_shutdown = math.ceil(self.graceful_s)
+        server = uvicorn_engine.GuardedServer(config)
 
         async def watch() -> None:
             await stop.wait()
@@ -76,6 +90,21 @@ class Listener:
             await server.serve(sockets=[self.sock])
         finally:
             watcher.cancel()
+
+
+async def assert_guarded(engine: Engine) -> None:
+    """
+    Look whether an engine keeps to our limits.
+
+    Raises:
+        ConfigError: It does not; the message names the remedy.
+    """
+    if engine == "uvicorn":
+        from gateway import uvicorn_engine
+
+        await uvicorn_engine.assert_guarded()
+    else:
+        await engines.assert_guarded()
 
 
 def tcp_socket(bind: str, where: str) -> socket.socket:

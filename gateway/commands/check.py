@@ -9,6 +9,7 @@ from rich.markup import escape
 from gateway import config as configuration
 from gateway.commands.control import is_running
 from gateway.config import Config
+from gateway.floors import assert_floors
 from gateway.http import Client
 from gateway.outbox.schema import sqlite_version
 from gateway.runtime import assemble, open_outbox
@@ -21,6 +22,7 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
     Raises:
         ConfigError: The file is wrong. PluginError, StoreError: likewise.
     """
+    assert_floors()
     config = configuration.load(path)
     _good(console, f"configuration {path}")
     client = Client() if online else None
@@ -32,12 +34,12 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
     counted += f", audience sources and sinks {len(sides)}" if sides else ""
     _good(console, counted)
     _passwords(config, console)
-    _store(config, console)
+    is_sound = _store(config, console)
     for warning in parts.warnings:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if client is None:
-        return True
-    return asyncio.run(_probe(parts.destinations, sides, client, console))
+        return is_sound
+    return asyncio.run(_probe(parts.destinations, sides, client, console)) and is_sound
 
 
 def _good(console: Console, text: str) -> None:
@@ -55,15 +57,20 @@ def _passwords(config: Config, console: Console) -> None:
         configuration.secret(config.operator.password, config, "[operator] password")
 
 
-def _store(config: Config, console: Console) -> None:
+def _store(config: Config, console: Console) -> bool:
     version, affected = sqlite_version()
     note = " (has the WAL-reset bug; harmless here: one connection writes)" if affected else ""
     if is_running(config.socket_path):
         _good(console, f"store {config.store_path}: in use by the running gateway, SQLite {version}{note}")
-        return
+        return True
     outbox = open_outbox(config)
+    wrong = [*outbox.damaged, *([outbox.trouble] if outbox.trouble else [])]
     asyncio.run(outbox.close())
-    _good(console, f"store {config.store_path}: opens, SQLite {version}{note}")
+    for told in wrong:
+        console.print(f"[red]✗[/] store {config.store_path}: {escape(told)}", highlight=False)
+    if not wrong:
+        _good(console, f"store {config.store_path}: opens, SQLite {version}{note}")
+    return not wrong
 
 
 async def _probe(destinations: dict[str, object], sides: dict[str, object], client: Client, console: Console) -> bool:

@@ -83,6 +83,10 @@ def status(console: Console, answer: dict[str, Any]) -> None:
             row["source"], row["destination"], row["event"], fate(row["fate"]), row["reason"], str(row["count"])
         )
     console.print(events)
+    for source, count in answer["quarantined"].items():
+        console.print(f"[red]in quarantine[/] {escape(source)}: {count} (tag-gateway quarantine list)", highlight=False)
+    for told in answer["degraded"]:
+        console.print(f"[red]degraded[/] {escape(told)}", highlight=False)
     for alarm in answer["alarms"]:
         console.print(f"[red]alarm[/] {alarm['reason']} ({alarm['source']}): {alarm['count']}")
     for warning in answer["warnings"]:

@@ -12,15 +12,20 @@ from pathlib import Path
 from gateway import config as configuration
 from gateway import logs
 from gateway.config import Config
-from gateway.errors import ConfigError
+from gateway.connections import Limits, fitting
+from gateway.edge import Edge
+from gateway.errors import ConfigError, StoreError
+from gateway.floors import assert_floors
 from gateway.hit import Secret
 from gateway.ingress import public_app
 from gateway.operator import operator_app
 from gateway.outbox.schema import sqlite_version
 from gateway.runtime import Gateway
-from gateway.server import Listener, run, tcp_socket, unix_socket
+from gateway.server import Listener, assert_guarded, run, tcp_socket, unix_socket
 
 _log = logging.getLogger("gateway.serve")
+#: The operator's own, so that a flood of the public listener never locks the operator out.
+_OPERATOR = Limits(connections=64)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -44,10 +49,11 @@ def serve(path: Path) -> None:
     Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: The file is wrong, or a port is taken.
-        StoreError: The store cannot be opened.
+        ConfigError: The file is wrong, a port is taken, or a library is not fit to serve.
+        StoreError: The store cannot be opened, or failed while it was in use.
     """
     logs.configure()
+    assert_floors()
     config = configuration.load(path)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(config, path))
@@ -56,6 +62,7 @@ def serve(path: Path) -> None:
 async def _serve(config: Config, path: Path) -> None:
     if config.server.engine == "uvicorn" and importlib.util.find_spec("uvicorn") is None:
         raise ConfigError('[server] engine "uvicorn" is not installed: pip install "tag-gateway[uvicorn]".')
+    await assert_guarded(config.server.engine)
     gateway = Gateway(config)  # first: a store that is in use says more than a port that is
     try:
         public = tcp_socket(config.server.bind, "server")
@@ -78,7 +85,17 @@ async def _serve(config: Config, path: Path) -> None:
             },
         )
 
-    await run_gateway(gateway, public, operator, asyncio.Event(), ready, path)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    gateway.outbox.on_failure = end
+    if gateway.outbox.failure is not None:  # before anybody listened
+        stop.set()
+    await run_gateway(gateway, public, operator, stop, ready, path)
+    if gateway.outbox.failure is not None:
+        raise StoreError(f"{gateway.outbox.failure} The next start checks the file.")
 
 
 def _operator_socket(config: Config) -> socket.socket | None:
@@ -109,15 +126,18 @@ async def run_gateway(
     config = gateway.parts.config
     engine, graceful_s = config.server.engine, config.server.graceful_s
     control = unix_socket(config.socket_path)
+    door = Edge(public_app(gateway.ingress, gateway.ready), lambda: gateway.parts.config.server.hosts, gateway.tally)
+    limits = Limits(connections=fitting(config.server.max_connections))
     listeners = [
-        Listener(public_app(gateway.ingress, gateway.ready), public, engine, graceful_s),
+        Listener(door, public, engine, graceful_s, limits),
         # closed with the others, but nobody waits for a command to finish
-        Listener(operator_app(gateway), control, engine, 1.0),
+        Listener(operator_app(gateway), control, engine, 1.0, _OPERATOR, "control"),
         *more,
     ]
     password, viewer = _passwords(config)
     if operator is not None and password is not None:
-        listeners.append(Listener(operator_app(gateway, password, viewer), operator, engine, 1.0))
+        console = Edge(operator_app(gateway, password, viewer), tally=gateway.tally)
+        listeners.append(Listener(console, operator, engine, 1.0, _OPERATOR, "operator"))
     reloads: set[asyncio.Task[str | None]] = set()
 
     def hangup() -> None:
