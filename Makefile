@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: run test bench fmt lint lock system clean
+.PHONY: run test bench soak audit sbom fmt lint lock system clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -21,6 +21,17 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+# Kills, faults and load for half an hour; writes reliability-report.json and .md. SOAK="--minutes 5" for less.
+soak: $(VENV)/.dev
+	$(BIN)/python -m soak $(SOAK)
+
+# Asks an advisory service about every pinned dependency.
+audit: $(VENV)/.dev
+	$(BIN)/pip-audit -r requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+
+sbom: $(VENV)/.dev
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o sbom.cdx.json
+
 fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -28,7 +39,7 @@ fmt: $(VENV)/.dev
 # What some tests need from the system; without it they are skipped, each with one clear line. Needs root.
 system:
 	apt-get -q -o DPkg::Lock::Timeout=120 update
-	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends python3-venv strace chromium
+	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends python3-venv strace chromium nginx-light caddy
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra all --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o requirements.lock

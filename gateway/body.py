@@ -1,6 +1,7 @@
 """Reading JSON bodies of strangers: bounded depth and width, exact integers, no surprises."""
 
 import json
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
@@ -79,12 +80,10 @@ def _check_shape(value: Any) -> None:
         depth += 1
         if depth > MAX_DEPTH:
             _too_complex(f"nested deeper than {MAX_DEPTH} levels")
-        below: list[Any] = []
-        for part in level:
-            if type(part) is dict:
-                if len(part) > MAX_KEYS:
-                    _too_complex(f"an object of more than {MAX_KEYS} keys")
-                below += [item for item in part.values() if type(item) is dict or type(item) is list]
-            else:
-                below += [item for item in part if type(item) is dict or type(item) is list]
-        level = below
+        objects = [part for part in level if type(part) is dict]
+        if objects and max(map(len, objects)) > MAX_KEYS:
+            _too_complex(f"an object of more than {MAX_KEYS} keys")
+        arrays = [part for part in level if type(part) is list] if objects else level
+        # chained, not part by part: a megabyte of "[]" holds a third of a million of them
+        inside = chain(chain.from_iterable(arrays), chain.from_iterable(map(dict.values, objects)))
+        level = [item for item in inside if type(item) is dict or type(item) is list]

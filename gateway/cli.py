@@ -14,6 +14,8 @@ from gateway.command import config_option
 from gateway.commands.audiences import audiences
 from gateway.commands.extension import ExtensibleGroup
 from gateway.commands.options import json_option
+from gateway.commands.quarantine import quarantine
+from gateway.commands.salvage import salvage
 from gateway.errors import ConfigError, GatewayError, PluginError, StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -329,6 +331,8 @@ def new_adapter(name: str, folder: Path | None) -> None:
 
 
 cli.add_command(audiences)
+cli.add_command(salvage)
+cli.add_command(quarantine)
 
 
 def main() -> None:

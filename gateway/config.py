@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,10 +33,12 @@ from gateway.tables import (
     Store,
     Table,
 )
+from gateway.verify import origin_of
 
 T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -61,6 +64,10 @@ class Config(Struct, frozen=True, kw_only=True):
     plugins: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     disabled_plugins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Only the file's name: its tables may hold literal secrets."""
+        return f"Config({self.path})"
 
     @property
     def store_path(self) -> Path:
@@ -201,6 +208,7 @@ def _check(config: Config) -> None:
                 f"{path}: [server] trusted_proxies: '{proxy}' is not an address or CIDR range."
             ) from error
     _check_limits(config)
+    _check_operator_url(config)
     for kind in (*_KEYED, *_PLUGGED):
         for name in getattr(config, kind):
             if not _NAME.match(name):
@@ -238,6 +246,23 @@ def _check_limits(config: Config) -> None:
             raise ConfigError(f"{config.path}: [{table}] {key} must be {least:g} or more.")
 
 
+def _check_operator_url(config: Config) -> None:
+    """Refuse http over a network: the code that a vendor's page sends there opens the account."""
+    if config.operator.url is None:
+        return
+    try:
+        parts = urlsplit(config.operator.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+    if not host or not is_safe or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigError(
+            f"{config.path}: [operator] url must be https://HOST[:PORT], or http://127.0.0.1, http://[::1] or "
+            "http://localhost with a port."
+        )
+
+
 def _check_audiences(config: Config) -> None:
     table, where = config.audiences, f"{config.path}: [audiences]"
     for name in ("max_removal", "max_missing"):
@@ -271,6 +296,12 @@ def _check_source(config: Config, name: str, source: SourceTable) -> None:
         raise ConfigError(f"{where}: give secrets (a server source) or allowed_origins (a public one), not both.")
     if not source.secrets and not source.allowed_origins:
         raise ConfigError(f"{where}: give secrets (a server source) or allowed_origins (a public one).")
+    for origin in source.allowed_origins:
+        if origin != "null" and origin_of(origin) != origin:
+            raise ConfigError(
+                f"{where}: allowed_origins: '{origin}' is no origin, and no page would ever match it: "
+                "write scheme://host[:port] in lower case, such as https://shop.example.com."
+            )
     if source.site is not None and source.site not in config.sites:
         near = _nearest(source.site, list(config.sites))
         raise ConfigError(f"{where}: site '{source.site}' has no table [sites.{source.site}]{near}")

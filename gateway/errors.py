@@ -8,6 +8,8 @@
       Rejected              the hit or the event is not acceptable; the sender's fault, never a bug
       CommandFailed         a command could not do its work: exit 1
       Unavailable           nothing was accepted, the same hit may succeed later: 503 + Retry-After
+        PluginFailed        a plugin raised, hung or returned rubbish
+          Unreadable        it did so with a hit that is authentic: such a hit may be quarantined
       StoreError            the store cannot be opened or used: exit 3
         StoreLocked         another process holds it
         StoreTooNew         written by a newer program
@@ -38,14 +40,16 @@ class Rejected(GatewayError):
         message: One sentence for a person, without any value of the payload.
         status: HTTP status: 400 malformed, 401 signature or secret, 403 origin or shop, 405, 413, 415.
         hint: The likely cause and the remedy.
+        cause: For the operator alone, in the log and the metrics: a short ``snake_case`` code, never in the answer.
     """
 
-    def __init__(self, reason: str, message: str, *, status: int = 400, hint: str = "") -> None:
+    def __init__(self, reason: str, message: str, *, status: int = 400, hint: str = "", cause: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.status = status
         self.hint = hint
+        self.cause = cause
 
 
 class CommandFailed(GatewayError):
@@ -57,7 +61,7 @@ class Unavailable(GatewayError):
     Nothing was accepted and the same hit may succeed later.
 
     Args:
-        reason: Short code: ``busy``, ``store_failed``, ``plugin_failed``, ``privacy_failed``.
+        reason: Short code: ``overloaded``, ``store_failed``, ``plugin_failed``, ``privacy_failed``.
         message: One sentence for a person.
         retry_after_s: Seconds for the ``Retry-After`` header.
     """
@@ -67,6 +71,27 @@ class Unavailable(GatewayError):
         self.reason = reason
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class PluginFailed(Unavailable):
+    """
+    A plugin raised, hung or returned rubbish.
+
+    Args:
+        plugin: Its name.
+        error: The exception's type, never its text: that may hold values of the payload.
+        where: File and line of the error's origin, "" when unknown.
+    """
+
+    def __init__(self, plugin: str, error: str, where: str) -> None:
+        super().__init__("plugin_failed", f"The plugin '{plugin}' failed; nothing was accepted.", retry_after_s=30)
+        self.plugin = plugin
+        self.error = error
+        self.where = where
+
+
+class Unreadable(PluginFailed):
+    """A hit whose authenticity is proved, and which today's code fails to turn into events: a bug."""
 
 
 class StoreError(GatewayError):

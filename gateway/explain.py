@@ -17,8 +17,11 @@ from gateway.event import Struct
 from gateway.hit import Hit
 from gateway.outcome import Outcome
 from gateway.pipeline import Pipeline, Route
+from gateway.urls import is_personal, strip_personal
 
 _SHOWN_HASH = 6
+#: 1 January 2100, Unix seconds.
+_LAST_MOMENT = 4_102_444_800
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -46,7 +49,7 @@ def read_capture(content: bytes, route: Route, received_at: float) -> Hit:
     """
     try:
         value: Any = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Hit(source=route.source, body=content, received_at=received_at)
     if isinstance(value, dict) and isinstance(value.get("hit"), dict):
         request, body = value["hit"], value["hit"].get("raw", value["hit"].get("body"))
@@ -57,6 +60,11 @@ def read_capture(content: bytes, route: Route, received_at: float) -> Hit:
     headers = request.get("headers") or {}
     if not isinstance(headers, dict):
         raise ConfigError("The capture's 'headers' must be an object of texts.")
+    peer, at = request.get("peer"), request.get("received_at") or received_at
+    if not isinstance(peer, str | None):
+        raise ConfigError("The capture's 'peer' must be the text of an address.")
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < _LAST_MOMENT:
+        raise ConfigError("The capture's 'received_at' must be a time in Unix seconds.")
     parts = urlsplit(str(request.get("path") or ""))
     raw = body.encode() if isinstance(body, str) else msgspec.json.encode(body)
     return Hit(
@@ -66,8 +74,8 @@ def read_capture(content: bytes, route: Route, received_at: float) -> Hit:
         query=str(request.get("query") or parts.query),
         headers={str(name).lower(): str(content) for name, content in headers.items()},
         body=b"" if body is None else raw,
-        peer=request.get("peer"),
-        received_at=float(request.get("received_at") or received_at),
+        peer=peer,
+        received_at=float(at),
     )
 
 
@@ -88,7 +96,7 @@ async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -
         drafts = await pipeline.prepare(route, hit, trace, verify=verify)
     except Rejected as error:
         text = f"{error.status} {error.reason}: {error.message} {error.hint}".strip()
-        return Explanation(steps=tuple(steps), error=text)
+        return Explanation(steps=tuple(steps), error=f"{text} ({error.cause})" if error.cause else text)
     outcomes = [outcome for draft in drafts for outcome in draft.outcomes]
     admissions = iter(await pipeline.rehearse(drafts))
     for draft in drafts:
@@ -140,6 +148,8 @@ def mask(value: Any, *, personal: bool = False) -> Any:
     if isinstance(value, str):
         if len(value) == 64 and all(char in "0123456789abcdef" for char in value):
             return f"{value[:_SHOWN_HASH]}…"
-        if personal:
+        if value.startswith(("https://", "http://")):
+            return strip_personal(value)
+        if personal or is_personal(value):
             return f"({len(value)} characters)"
     return value

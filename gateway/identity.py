@@ -27,13 +27,21 @@ class Identity(Struct, frozen=True, kw_only=True):
     is_keyless: bool
 
 
-def identify(event: Event, site: str, template: str) -> Identity:
-    """Give the event its id; ``template`` may use ``{site}`` and ``{order_id}``."""
+def identify(event: Event, site: str, template: str, seed: str = "") -> Identity:
+    """
+    Give the event its id; ``template`` may use ``{site}`` and ``{order_id}``.
+
+    ``seed`` stands for the event where a hit may be read twice: what would be random is then derived from it, and
+    leaves a mark.
+    """
     if event.id is not None:
         return Identity(event_id=event.id, explicit=True, is_keyless=False)
     order = next((key.value for key in event.keys if key.kind == "order"), None)
     if order is not None:
         event_id = template.replace("{site}", site).replace("{order_id}", order)
+        return Identity(event_id=event_id, explicit=False, is_keyless=False)
+    if event.time is None and seed:
+        event_id = hashlib.sha256(f"{site}\0{seed}".encode()).hexdigest()[:32]
         return Identity(event_id=event_id, explicit=False, is_keyless=False)
     if event.time is None:
         return Identity(event_id=secrets.token_hex(16), explicit=False, is_keyless=True)

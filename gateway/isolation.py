@@ -8,11 +8,12 @@ killed.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from gateway.errors import Rejected, Unavailable
+from gateway.errors import PluginFailed, Rejected, Unavailable
+from gateway.interfaces import Delivered, Paused, Refused, Retry, Unclear
 
 T = TypeVar("T")
 _log = logging.getLogger("gateway.plugins")
@@ -65,7 +66,7 @@ class Guard:
         if self._running >= _THREADS:
             raise Unavailable("plugin_failed", "All threads for plugins are taken by calls that do not return.")
         self._running += 1
-        future = self._pool.submit(call)
+        future = self._pool.submit(_attempt, call)
         loop = asyncio.get_running_loop()
         # the counter belongs to the loop's thread; the loop may be gone when a hung call returns at last
         future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._returned))
@@ -74,14 +75,12 @@ class Guard:
         except TimeoutError as error:
             self._count_hung(name)
             raise self.failure(name, error) from error
-        except (Rejected, Unavailable):
-            self._hung.pop(name, None)
-            raise
-        except Exception as error:
-            self._hung.pop(name, None)
-            raise self.failure(name, error) from error
         self._hung.pop(name, None)
-        return result
+        if not isinstance(result, _Raised):
+            return result
+        if isinstance(result.error, Rejected | Unavailable):
+            raise result.error
+        raise self.failure(name, result.error) from result.error
 
     def _returned(self) -> None:
         self._running -= 1
@@ -92,15 +91,37 @@ class Guard:
             self.switched_off.add(name)
             _log.error("plugin_switched_off", extra={"plugin": name, "hung_in_a_row": HUNG_LIMIT})
 
-    def failure(self, name: str, error: BaseException) -> Unavailable:
+    def failure(self, name: str, error: BaseException) -> PluginFailed:
         """Count and log a failure by name, kind and place, never by text: it may hold values of the payload."""
+        failure = PluginFailed(name, type(error).__name__, _where(error))
         self._failed(name)
-        _log.error("plugin_failed", extra={"plugin": name, "error": type(error).__name__, "where": _where(error)})
-        return Unavailable("plugin_failed", f"The plugin '{name}' failed; nothing was accepted.", retry_after_s=30)
+        _log.error("plugin_failed", extra={"plugin": name, "error": failure.error, "where": failure.where})
+        return failure
 
     def close(self) -> None:
         """Let the threads go; one that hangs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Raised:
+    """What a call raised, carried as a value: SystemExit would end the gateway, StopIteration break its future."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _attempt(call: Callable[[], T]) -> T | _Raised:
+    try:
+        return call()
+    except BaseException as error:  # whatever a stranger raises is its own affair
+        return _Raised(error)
+
+
+def is_verdict(verdict: object, count: int) -> bool:
+    """Whether this is what :meth:`gateway.interfaces.Destination.send` may return for so many events."""
+    if isinstance(verdict, Sequence):
+        return len(verdict) == count and all(isinstance(one, Delivered | Refused | Retry) for one in verdict)
+    return isinstance(verdict, Retry | Paused | Unclear)
 
 
 def _where(error: BaseException) -> str:

@@ -41,8 +41,13 @@ class JsonFormatter(logging.Formatter):
         return encoded(line)
 
 
-#: Line separators that JSON leaves as they are and that some readers split lines at.
-_SEPARATORS = str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"})
+#: What JSON leaves as it is, and some readers do not: C1 controls (a terminal obeys them), line separators, and marks
+#: that turn the direction of what follows.
+_MISLEADING = {
+    code: f"\\u{code:04x}"
+    for codes in (range(0x80, 0xA0), (0x061C, 0x200E, 0x200F), range(0x2028, 0x202F), range(0x2066, 0x206A))
+    for code in codes
+}
 
 
 def encoded(line: Mapping[str, Any]) -> str:
@@ -51,7 +56,7 @@ def encoded(line: Mapping[str, Any]) -> str:
         text = msgspec.json.encode(line, enc_hook=str).decode()
     except UnicodeEncodeError:  # a lone surrogate
         return json.dumps(line, default=str)
-    return text if text.isascii() else text.translate(_SEPARATORS)
+    return text if text.isascii() else text.translate(_MISLEADING)
 
 
 def _place(trace: Any) -> str:

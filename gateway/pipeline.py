@@ -11,18 +11,19 @@ from typing import Any
 
 import msgspec
 
+from gateway.compliance import Compliance
 from gateway.draft import Draft, best_of, outcome_of
-from gateway.errors import Unavailable
-from gateway.event import STANDARD_NAMES, Alarm, Erasure, Event, Invalid, Normalized, SealedEvent, Skipped, Struct
-from gateway.exports import export
+from gateway.errors import PluginFailed, Rejected, Unavailable
+from gateway.event import STANDARD_NAMES, Alarm, Event, Invalid, Normalized, SealedEvent, Skipped, Struct
 from gateway.hit import Hit, Source
 from gateway.identity import Windows, identify, marks_of, moment
-from gateway.interfaces import Adapter, Destination, Enricher, Identifiers
+from gateway.interfaces import Destination, Enricher, Identifiers
 from gateway.isolation import Guard
 from gateway.memory import ORDER, Memory, Trail
 from gateway.merge import join
 from gateway.outbox import Admission, Kind, Lane, Outbox, Unit, kind_of
 from gateway.outcome import Fate, Outcome, Settled
+from gateway.reading import read, unreadable
 from gateway.seal import Facts, seal
 from gateway.subjects import Person, person_of, site_subjects
 
@@ -54,11 +55,13 @@ class Reply(Struct, frozen=True, kw_only=True):
     The answer to one hit.
 
     ``items`` holds for each thing the hit told its outcomes, one per destination; ``fates`` the one each counts under.
+    ``quarantined``: nobody could read the hit, and it is kept as it is.
     """
 
     items: tuple[tuple[Outcome, ...], ...] = ()
     fates: tuple[Fate, ...] = ()
     messages: tuple[str, ...] = ()
+    quarantined: bool = False
 
     def count(self, fate: Fate) -> int:
         """Return how many events have this as their best fate."""
@@ -82,6 +85,8 @@ class Pipeline:
         alarm: Called with (reason, message, source) for what an operator must hear.
         observe: Called with each reply, for metrics.
         settled: Called with each unit that a hit ended (a withdrawn or erased one).
+        erased: Called with the subjects of each erasure, once the outbox has none of them.
+        judge: Called with what a hit brought; raises Unavailable when it must make room for others.
     """
 
     def __init__(
@@ -95,6 +100,8 @@ class Pipeline:
         alarm: Callable[[str, str, str], None],
         observe: Callable[[Source, Reply], None],
         settled: Callable[[Settled], None],
+        erased: Callable[[Sequence[bytes]], None] = lambda _subjects: None,
+        judge: Callable[[Source, Sequence[Normalized]], None] = lambda _source, _items: None,
     ) -> None:
         self._outbox = outbox
         self._memory = memory
@@ -107,16 +114,21 @@ class Pipeline:
         self._alarm = alarm
         self._observe = observe
         self._settled = settled
+        self._judge = judge
+        self._compliance = Compliance(outbox, memory, clock, alarm, settled, erased)
 
-    async def handle(self, route: Route, hit: Hit) -> Reply:
+    async def handle(self, route: Route, hit: Hit, *, replay: str = "") -> Reply:
         """
         Take one hit in; returns after the durable commit.
 
+        ``replay`` is the id of a quarantined hit: it was verified before it was kept, and may be taken in twice.
+
         Raises:
             Rejected: The hit as a whole is not acceptable.
+            Unreadable: It is authentic, and cannot be read by a bug; nothing was accepted.
             Unavailable: Nothing was accepted; the sender should try again.
         """
-        drafts = await self.prepare(route, hit)
+        drafts = await self.prepare(route, hit, verify=not replay, replay=replay)
         units = [entry[1] for draft in drafts for entry in draft.units]
         memories = [memory for draft in drafts for memory in draft.memories]
         if units or memories:
@@ -145,39 +157,44 @@ class Pipeline:
         """Return what admission would say of the drafts' units now; nothing is committed."""
         return await self._outbox.rehearse([entry[1] for draft in drafts for entry in draft.units], join)
 
-    async def prepare(self, route: Route, hit: Hit, trace: Trace | None = None, *, verify: bool = True) -> list[Draft]:
+    async def prepare(
+        self, route: Route, hit: Hit, trace: Trace | None = None, *, verify: bool = True, replay: str = ""
+    ) -> list[Draft]:
         """
         Do everything short of admission; with ``trace`` each step is told, and compliance requests are not carried out.
         """
-        items = await self._read(route, hit, verify=verify)
+        items = await self.read(route, hit, verify=verify)
         if trace is not None:
             trace("normalized", items)
+        elif not replay:
+            self._judge(route.source, items)
         drafts = []
-        for item in items:
-            if isinstance(item, Event):
-                drafts.append(await self._draft(route, hit, item, trace))
-            else:
-                drafts.append(await self._aside(route, item, act=trace is None))
+        try:
+            for index, item in enumerate(items):
+                if isinstance(item, Event):
+                    drafts.append(await self._draft(route, hit, item, trace, f"{replay}:{index}" if replay else ""))
+                else:
+                    drafts.append(await self._aside(route, hit, item, act=trace is None))
+        except PluginFailed as error:
+            raise unreadable(error) from error
+        except (Rejected, Unavailable, OSError):  # the last: the machine is at fault, not what was read
+            raise
+        except Exception as error:  # what the adapter returned is no event, however much it looks like one
+            raise unreadable(self._guard.failure(route.adapter.name, error)) from error
         return drafts
 
-    async def _read(self, route: Route, hit: Hit, *, verify: bool) -> Sequence[Normalized]:
-        adapter: Adapter = route.adapter
+    async def read(self, route: Route, hit: Hit, *, verify: bool) -> Sequence[Normalized]:
+        """Return what the adapter makes of the hit; see :func:`gateway.reading.read`."""
+        return await read(self._guard, route.adapter, hit, inline=route.inline, verify=verify)
 
-        def call() -> Sequence[Normalized]:
-            if verify:
-                adapter.verify(hit)
-            return adapter.normalize(hit)
+    def peek(self, route: Route, hit: Hit) -> Sequence[Normalized]:
+        """Return what our own adapter makes of a hit that was kept, nothing when it fails; neither counts."""
+        try:
+            return tuple(route.adapter.normalize(hit))
+        except Exception:  # it failed before: that is why the hit was kept
+            return ()
 
-        items = (
-            self._guard.inline(adapter.name, call) if route.inline else await self._guard.threaded(adapter.name, call)
-        )
-        if not route.inline and not _is_sound(items):
-            raise Unavailable(
-                "plugin_failed", f"The plugin '{adapter.name}' returned something else than events.", retry_after_s=30
-            )
-        return items
-
-    async def _aside(self, route: Route, item: Normalized, *, act: bool) -> Draft:
+    async def _aside(self, route: Route, hit: Hit, item: Normalized, *, act: bool) -> Draft:
         """Deal with what is not an event."""
         if isinstance(item, Skipped):
             return Draft(
@@ -193,32 +210,11 @@ class Pipeline:
         if isinstance(item, Event):
             raise TypeError("an event is not aside")
         if act:
-            await self._erase(route, item)
+            await self._compliance.carry_out(route.source, item, hit.received_at)
         reason = "export" if item.scope == "export" else "erasure"
         return Draft(Outcome(fate="accepted", event_name=item.source_name, reason=reason))
 
-    async def _erase(self, route: Route, erasure: Erasure) -> None:
-        source, digest = route.source, self._outbox.digest
-        if erasure.scope == "site":
-            subjects = site_subjects(digest, source.site)
-        else:
-            person = person_of(digest, source.site, erasure.user, source.default_country, erasure.customer_id)
-            subjects = person.all
-        if erasure.scope == "export":
-            await self._export(source, subjects)
-        elif subjects:
-            for ended in await self._memory.erase(subjects, requested_at=erasure.requested_at or self._clock()):
-                self._settled(ended)
-
-    async def _export(self, source: Source, subjects: Sequence[bytes]) -> None:
-        if subjects:
-            written = await export(self._outbox, subjects, self._clock())
-            what = f"what is kept is in {written.path} ({written.events} events, {written.memories} remembered)"
-        else:
-            what = "the request names no e-mail address, phone number or id, so nothing could be looked up"
-        self._alarm("data_request", f"A customer asks for their data: {what}.", source.name)
-
-    async def _draft(self, route: Route, hit: Hit, event: Event, trace: Trace | None) -> Draft:
+    async def _draft(self, route: Route, hit: Hit, event: Event, trace: Trace | None, seed: str) -> Draft:
         source = route.source
         name = self._name(source, event)
         event_time, note = moment(event, hit.received_at)
@@ -239,8 +235,10 @@ class Pipeline:
             draft.memories = memories
             return draft
         facts = Facts(
-            name=name, identity=identify(event, source.site, route.id_template), event_time=event_time,
-            accepted_at=hit.received_at, source=source.name, site=source.site, is_server=source.is_server,
+            name=name, identity=identify(event, source.site, route.id_template, seed), event_time=event_time,
+            # a replayed one has its whole retry life before it
+            accepted_at=self._clock() if seed else hit.received_at,
+            source=source.name, site=source.site, is_server=source.is_server,
             notes=event.notes, origins=trail.origins,
             unsigned=route.signed_checkout and name == "checkout" and not source.is_server,
         )  # fmt: skip
@@ -373,12 +371,6 @@ def _lane(destination: str, kind: Kind) -> Lane:
 
 
 _NOTHING = Identifiers()
-
-
-def _is_sound(items: object) -> bool:
-    return isinstance(items, Sequence) and all(
-        isinstance(item, Event | Skipped | Invalid | Erasure | Alarm) for item in items
-    )
 
 
 def _dropped(event: Event, name: str, reason: str) -> Outcome:

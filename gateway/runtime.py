@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gateway import config as configuration
 from gateway import identifiers, settings
@@ -27,10 +27,14 @@ from gateway.interfaces import Context, Destination, HttpClient
 from gateway.isolation import Guard
 from gateway.logs import HitLog
 from gateway.memory import Memory
-from gateway.outbox import Outbox
+from gateway.outbox import Kind, Lane, Outbox
 from gateway.outbox.sqlite import SqliteOutbox
+from gateway.overload import Budget, Limits
 from gateway.pipeline import Pipeline, Reply, Route
 from gateway.pluginhost import PluginHost
+from gateway.quarantine import Quarantine, Terms, key_of
+from gateway.ratelimit import RateLimit
+from gateway.replaying import Replays
 from gateway.sender import Sender
 from gateway.tables import Pipeline as PipelineTable
 from gateway.tables import Site
@@ -50,6 +54,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     destinations: dict[str, Any]  # Destination
     routes: dict[str, Route]
     audiences: Plugged
+    quarantine: Terms = Terms()
     warnings: tuple[str, ...] = ()
 
 
@@ -85,7 +90,19 @@ def assemble(
     host.ordered_enrichers(config.pipeline.enrichers)
     return Parts(
         config=config, host=host, destinations=destinations, routes=routes, audiences=audiences,
-        warnings=tuple(warnings),
+        quarantine=_terms(config, warnings), warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def _terms(config: Config, warnings: list[str]) -> Terms:
+    table, key = config.quarantine, None
+    if table.key is not None:
+        if isinstance(table.key, str):
+            warnings.append('[quarantine] key: a literal secret in the file; use { env = "…" }.')
+        given = configuration.secret(table.key, config, "[quarantine] key")
+        key = key_of(given.value, f"{config.path}: [quarantine] key")
+    return Terms(
+        key=key, keep_s=table.keep_s, max_bytes=table.max_mb << 20, min_free_bytes=config.store.min_free_mb << 20
     )  # fmt: skip
 
 
@@ -161,7 +178,7 @@ def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
     Open the store that the configuration names.
 
     Raises:
-        StoreError: It is in use, damaged, or newer than this program.
+        StoreError: It is in use, newer than this program, or cannot be read; a damaged one is moved aside.
     """
     return SqliteOutbox(
         config.store_path,
@@ -170,7 +187,14 @@ def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
         business_key_s=config.pipeline.business_key_s,
         dead_keep_s=config.pipeline.dead_keep_s,
         memory_keys=config.pipeline.memory_keys,
+        min_free=config.store.min_free_mb << 20,
+        ballast=config.store.ballast_mb << 20,
     )
+
+
+def _limits(config: Config) -> Limits:
+    server = config.server
+    return Limits(requests=server.max_requests, body_bytes=server.max_body_mb << 20, waiting=config.store.max_waiting)
 
 
 class Gateway:
@@ -203,13 +227,32 @@ class Gateway:
         self.started_at = clock()
         self.hit_log = hit_log or HitLog()
         self._guard = Guard(self._count_failure)
+        self.quarantine = Quarantine(
+            config.store_path.parent / "quarantine", self.parts.quarantine, clock, self.tally.kept, self._alarm
+        )
+        self.replays = Replays(self.quarantine, lambda: self.parts.routes, lambda: self.pipeline, self.outbox.digest)
+        self.budget = Budget(_limits(config), self._waiting)
+        server = config.server
+        self.rate_limit = RateLimit(server.rate_per_s, server.rate_burst, server.trusted_proxies)
         self._wiring = self._wire(self.parts)
         self.sender = self._make_sender(self.parts)
-        self.ingress = Ingress(lambda: self._wiring, clock, self.tally, self.hit_log, self._guard)
+        self.ingress = Ingress(
+            lambda: self._wiring, clock, self.tally, self.hit_log, self._guard, self.budget, self.rate_limit
+        )
         self.audiences = self._mirror()
         self._ready: tuple[float, str | None] = (-1e9, None)
         for warning in self.parts.warnings:
             _log.warning("config_warning", extra={"warning": warning})
+        for found in self.outbox.damaged:
+            self._alarm("store_damaged", found, "-")
+
+    def _waiting(self) -> int:
+        """Return how many units wait, by the outbox's counters in memory."""
+        return sum(
+            self.outbox.waiting(Lane(destination=name, kind=kind))
+            for name in self.parts.destinations
+            for kind in get_args(Kind)
+        )
 
     def _count_failure(self, plugin: str) -> None:
         self.tally.plugin_failures[(plugin,)] += 1
@@ -226,13 +269,15 @@ class Gateway:
             self._alarm,
             self._observe,
             lambda ended: self.sender.settled(ended),
+            self.replays.erased,
+            self.budget.judge,
         )
-        return Wiring(parts.routes, pipeline)
+        return Wiring(parts.routes, pipeline, self.quarantine)
 
     def _make_sender(self, parts: Parts) -> Sender:
         observers = list(parts.host.observers.values())
         retry_life_s = parts.config.pipeline.retry_life_s
-        return Sender(list(parts.destinations.values()), self.outbox, self.clock, retry_life_s, observers, self.tally)
+        return Sender(list(parts.destinations.values()), self.outbox, retry_life_s, observers, self.tally)
 
     def _mirror(self) -> Mirror:
         def sites() -> set[str]:
@@ -260,9 +305,10 @@ class Gateway:
         return self._wiring.pipeline
 
     async def start(self) -> None:
-        """Start delivering and mirroring."""
+        """Start delivering, mirroring, and deleting what is kept for too long."""
         self.sender.start()
         self.audiences.start()
+        self.quarantine.start()
 
     async def reload(self, path: Path) -> str | None:
         """Take the file over; returns why not, and everything stays as it was."""
@@ -277,6 +323,9 @@ class Gateway:
         old = self.sender
         self.memory.life_s = config.pipeline.memory_s
         self.parts, self._wiring = parts, self._wire(parts)
+        self.quarantine.adopt(parts.quarantine)
+        self.budget.limit(_limits(config))
+        self.rate_limit.limit(config.server.rate_per_s, config.server.rate_burst, config.server.trusted_proxies)
         await old.stop(parts.config.server.graceful_s)
         self.sender = self._make_sender(parts)
         self.sender.start()
@@ -285,7 +334,7 @@ class Gateway:
         return None
 
     async def ready(self) -> str | None:
-        """Return why the store cannot be written, None when it can; asked at most once a second."""
+        """Return why hits are refused or the store cannot be written, None when neither; asked once a second."""
         now = time.monotonic()
         if now - self._ready[0] >= 1.0:
             problem: str | None = None
@@ -296,7 +345,7 @@ class Gateway:
                 problem = "the store does not answer"
             except GatewayError as error:
                 problem = str(error)
-            self._ready = (now, problem)
+            self._ready = (now, self.outbox.trouble or problem)
         return self._ready[1]
 
     async def stop_sending(self) -> None:
@@ -307,6 +356,8 @@ class Gateway:
     async def stop(self) -> None:
         """Finish what is in flight in bounded time, then release the store."""
         await self.stop_sending()
+        await self.replays.close()
+        await self.quarantine.close()
         await self.outbox.close()
         self._guard.close()
         with contextlib.suppress(RuntimeError):

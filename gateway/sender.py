@@ -17,8 +17,10 @@ from typing import Literal
 from gateway.errors import Unavailable
 from gateway.event import Struct
 from gateway.interfaces import Batch, Delivered, Destination, Observer, Paused, Refused, Result, Retry, Unclear, Verdict
+from gateway.isolation import is_verdict
 from gateway.outbox import Claimed, Kind, Lane, Lease, Outbox, Settlement
 from gateway.outcome import Settled
+from gateway.steady import Steady
 from gateway.tally import LATE_S, Tally
 
 _log = logging.getLogger("gateway.sender")
@@ -31,6 +33,7 @@ RETRY_AFTER_CAP_S = 900.0
 #: How often a paused lane tries whether its credentials work again, and with how many events.
 _PROBE_S = 30.0
 _PROBE_EVENTS = 1
+_CALL_S = 120.0  # shorter than a lease, longer than any destination's own limit
 #: A bisection stops so long before its lease is lost.
 _LEASE_MARGIN_S = 60.0
 
@@ -50,7 +53,9 @@ class DestinationLane:
     Delivers the units of one destination.
 
     Args:
-        clock: Wall time. ``retry_life_s``: how long a unit is tried before it is ``dead(expired)``.
+        steady: Delays and leases are measured by its store's time, ages judged by its other one, so that a clock that
+            jumps neither stalls a retry nor ends one early. ``retry_life_s``: how long a unit is tried before it is
+            ``dead(expired)``.
         settled: Called with each ended unit.
         rng: Source of jitter.
     """
@@ -59,7 +64,7 @@ class DestinationLane:
         self,
         destination: Destination,
         outbox: Outbox,
-        clock: Callable[[], float],
+        steady: Steady,
         retry_life_s: float,
         settled: Callable[[Settled], None],
         tally: Tally,
@@ -67,7 +72,8 @@ class DestinationLane:
     ) -> None:
         self._destination = destination
         self._outbox = outbox
-        self._clock = clock
+        self._clock = steady.now
+        self._judging = steady.guarded
         self._retry_life_s = retry_life_s
         self._settled = settled
         self._tally = tally
@@ -201,7 +207,7 @@ class DestinationLane:
             )
 
     async def _deliver(self, lease: Lease) -> None:
-        now = self._clock()
+        now = self._judging()
         settlements: list[Settlement] = []
         ready: list[Claimed] = []
         for unit in lease.units:
@@ -262,10 +268,13 @@ class DestinationLane:
     async def _call(self, batch: Batch) -> Verdict:
         name = self._destination.name
         try:
-            verdict = await self._destination.send(batch)
-            if isinstance(verdict, Sequence) and len(verdict) != len(batch.events):
-                raise ValueError("a verdict of another length than its batch")
-        except Exception as error:  # a plugin may fail in any way
+            async with asyncio.timeout(_CALL_S):
+                verdict = await self._destination.send(batch)
+            if not is_verdict(verdict, len(batch.events)):
+                raise TypeError("something else than a verdict on its batch")
+        except BaseException as error:  # a plugin may fail in any way: a SystemExit of its would end the gateway
+            if isinstance(error, GeneratorExit) or ((task := asyncio.current_task()) and task.cancelling()):
+                raise
             self._tally.plugin_failures[(name,)] += 1
             _log.exception("plugin_failed", extra={"plugin": name, "error": type(error).__name__})
             verdict = Retry(reason="plugin_failed", ambiguous=True)
@@ -341,7 +350,6 @@ class Sender:
         self,
         destinations: Sequence[Destination],
         outbox: Outbox,
-        clock: Callable[[], float],
         retry_life_s: float,
         observers: Sequence[Observer],
         tally: Tally,
@@ -351,7 +359,7 @@ class Sender:
         self._tally = tally
         rng = rng or random.SystemRandom()
         self.lanes = [
-            DestinationLane(destination, outbox, clock, retry_life_s, self.settled, tally, rng)
+            DestinationLane(destination, outbox, outbox.steady, retry_life_s, self.settled, tally, rng)
             for destination in destinations
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -372,7 +380,7 @@ class Sender:
         for observer in self._observers:
             try:
                 observer.settled(settled)
-            except Exception as error:  # a plugin may fail in any way
+            except BaseException as error:  # a plugin may fail in any way
                 self._tally.plugin_failures[(observer.name,)] += 1
                 _log.error("plugin_failed", extra={"plugin": observer.name, "error": type(error).__name__})
 

@@ -14,6 +14,8 @@ from gateway.interfaces import Adapter
 from gateway.tables import SecretRef, Site
 
 T = TypeVar("T", bound=msgspec.Struct)
+#: Bytes of a secret that nobody guesses. Source: OWASP ASVS 5.0, 128 bits for machine credentials.
+_GOOD_SECRET = 16
 
 
 def options(config: Config, table: Mapping[str, Any], kind: type[T], where: str, warnings: list[str]) -> T:
@@ -78,6 +80,11 @@ def source(config: Config, name: str, adapter: Adapter, warnings: list[str]) -> 
     if adapter.side == "public" and found.is_server:
         raise ConfigError(
             f"{config.path}: [{where}] adapter '{adapter.name}' is public: give allowed_origins, not secrets."
+        )
+    if any(len(secret.value.encode()) < _GOOD_SECRET for secret in found.secrets):
+        warnings.append(
+            f"[{where}] secrets: one has fewer than {_GOOD_SECRET} bytes and can be guessed; make one with "
+            "'openssl rand -hex 32'."
         )
     problem = adapter.check(found)
     if problem is not None:

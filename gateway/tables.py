@@ -10,6 +10,10 @@ from gateway.event import Struct
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
+    def __repr__(self) -> str:
+        """Only the kind: a table may hold a literal secret."""
+        return f"{type(self).__name__}(…)"
+
 
 class SecretRef(Table, frozen=True, kw_only=True):
     """Where a secret is: exactly one of the two."""

@@ -43,6 +43,10 @@ class Tally(Collector):
         self.events: Counter[Event] = Counter()
         #: Answers to hits by (source, status).
         self.hits: Counter[tuple[str, ...]] = Counter()
+        #: Refused hits whose cause is known, by (source, cause).
+        self.refusals: Counter[tuple[str, ...]] = Counter()
+        #: Hits refused for want of room, by (source, why).
+        self.shed: Counter[tuple[str, ...]] = Counter()
         #: Calls to vendors by (destination, result).
         self.calls: Counter[tuple[str, ...]] = Counter()
         #: Failed plugin calls by (plugin,).
@@ -55,6 +59,8 @@ class Tally(Collector):
         self.maybe_twice: Counter[tuple[str, ...]] = Counter()
         #: What passes of audiences did, by (connection, what).
         self.audiences: Counter[tuple[str, ...]] = Counter()
+        #: Hits that could not be read, by (source, what): kept, full, failed, expired, replayed, discarded, erased.
+        self.quarantine: Counter[tuple[str, ...]] = Counter()
         #: Deliveries by destination: how many in each bucket of lateness, and the sum of seconds.
         self._lateness: dict[str, list[int]] = {}
         self._lateness_s: dict[str, float] = {}
@@ -86,10 +92,16 @@ class Tally(Collector):
         """Count what a pass of a connection did."""
         self.audiences[(str(connection), what)] += number
 
+    def kept(self, source: str, what: str, number: int) -> None:
+        """Count what became of hits that could not be read."""
+        self.quarantine[(source, what)] += number
+
     def collect(self) -> Iterable[Metric]:
         """Yield the counters in Prometheus' form."""
         yield _family("gateway_events", "Events by fate", Event._fields, self.events)
         yield _family("gateway_hits", "Hits by answer", ("source", "status"), self.hits)
+        yield _family("gateway_shed", "Hits refused for want of room", ("source", "why"), self.shed)
+        yield _family("gateway_refusals", "Refused hits by cause", ("source", "cause"), self.refusals)
         yield _family("gateway_calls", "Calls to vendors by result", ("destination", "result"), self.calls)
         yield _family("gateway_plugin_failures", "Plugin calls that failed", ("plugin",), self.plugin_failures)
         yield _family("gateway_alarms", "What an operator must hear of", ("reason", "source"), self.alarms)
@@ -97,6 +109,9 @@ class Tally(Collector):
         yield _family("gateway_late", "Delivered more than an hour after the event", ("destination",), self.late)
         yield _family(
             "gateway_maybe_twice", "Offline events that may have arrived twice", ("destination",), self.maybe_twice
+        )
+        yield _family(
+            "gateway_quarantine", "What became of hits that could not be read", ("source", "what"), self.quarantine
         )
         yield _family("gateway_audience", "What passes of audiences did", ("connection", "what"), self.audiences)
 

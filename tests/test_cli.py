@@ -1,8 +1,10 @@
 """The command line: exit codes, one clear line for each error, JSON for programs."""
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -123,12 +125,23 @@ def test_a_missing_file_is_exit_2(config: Path, failing: Failing) -> None:
 
 
 def test_a_store_that_cannot_be_opened_is_exit_3(config: Path, failing: Failing) -> None:
-    """A file that is no database says so in one line."""
-    (config.parent / "gateway.db").write_bytes(b"this is not a database, not at all" * 100)
+    """A store of a newer program says so in one line."""
+    with closing(sqlite3.connect(config.parent / "gateway.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
     code, text = failing("check")
     assert code == 3
     assert "gateway.db" in text
+    assert "newer version" in text
     assert_one_line(text)
+
+
+def test_a_damaged_store_fails_the_check(config: Path) -> None:
+    """It is moved aside, named with the command that brings back what can be read, and told of until that is done."""
+    (config.parent / "gateway.db").write_bytes(b"this is not a database, not at all" * 100)
+    for _ in range(2):
+        done = CliRunner().invoke(cli.cli, ["check", "--config", str(config)])
+        assert done.exit_code == 1
+        assert "corrupt-" in done.output
 
 
 def test_text_in_brackets_is_not_lost(config: Path, failing: Failing) -> None:

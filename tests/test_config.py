@@ -120,6 +120,16 @@ def test_paths_are_relative_to_the_file() -> None:
 
 
 WRONG: list[tuple[str, Callable[[dict[str, Any]], Any], list[str]]] = [
+    (
+        "any origin",
+        lambda raw: raw["sources"]["page"].update(allowed_origins=["*"]),
+        ["[sources.page]", "'*' is no origin", "scheme://host[:port]"],
+    ),
+    (
+        "origin with a path",
+        lambda raw: raw["sources"]["page"].update(allowed_origins=["https://boutique.example/"]),
+        ["[sources.page]", "'https://boutique.example/' is no origin"],
+    ),
     ("table", lambda raw: raw.update(serer={}), ["unknown table [serer]", "did you mean 'server'?"]),
     ("strange table", lambda raw: raw.update(zzzz={}), ["unknown table [zzzz]", "valid are", "sources"]),
     ("no table", lambda raw: raw.update(server=5), ["server", "[server]"]),

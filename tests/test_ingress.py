@@ -18,7 +18,8 @@ import pytest
 
 from gateway import Context, Destination, SealedEvent, hookimpl, ingress
 from gateway import config as configuration
-from gateway.ingress import Deadline, public_app
+from gateway.deadline import Deadline
+from gateway.ingress import public_app
 from gateway.logs import HitLog
 from gateway.outbox import DeadFilter
 from gateway.runtime import Gateway

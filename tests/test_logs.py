@@ -22,6 +22,8 @@ FORGERIES = [
     "x\x1b[31my",
     "x\x00y",
     "\x0b\x0c\x1c\x1d\x1e",
+    "x\x9b31my",
+    "x\u202egpj.exe",
 ]
 
 
@@ -145,7 +147,10 @@ def test_no_hit_forges_a_line(value: str) -> None:
     """An id that a stranger chose cannot end the line it stands in."""
     stream, log = hit_lines({"ids": [value]})
     log.flush()
-    assert len(stream.getvalue().splitlines()) == 1
+    written = stream.getvalue()
+    assert len(written.splitlines()) == 1
+    assert written.removesuffix("\n").isprintable()  # nothing that a terminal obeys, or that turns what follows
+    assert json.loads(written)["ids"] == [value]
 
 
 def test_a_hit_with_a_lone_surrogate_is_written() -> None:

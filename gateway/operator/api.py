@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError, GatewayError
 from gateway.event import User
 from gateway.explain import explain, mask, read_capture
 from gateway.exports import export
@@ -22,6 +22,7 @@ from gateway.hit import Secret
 from gateway.operator.audiences import audience_routes
 from gateway.operator.auth import Password
 from gateway.operator.imports import import_rows
+from gateway.operator.quarantine import quarantine_routes
 from gateway.operator.status import Status, audience_metrics, queue_metrics, status_of
 from gateway.outbox import DeadFilter, DeadLetter
 from gateway.runtime import Gateway
@@ -86,6 +87,13 @@ class BackupQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Where to write the copy: a path on the server's machine."""
 
     path: str
+
+
+class SalvageQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A damaged store: a path, relative to the store's folder. ``acknowledge``: read nothing."""
+
+    path: str
+    acknowledge: bool = False
 
 
 class Api:
@@ -163,6 +171,7 @@ class Api:
         ended = await gateway.memory.erase(self._subjects(query), requested_at=gateway.clock())
         for one in ended:
             gateway.sender.settled(one)
+        await gateway.replays.erase(self._subjects(query))
         if query.email:
             await gateway.audiences.bar(query.email)
         return _json({"erased": len(ended)})
@@ -200,6 +209,11 @@ class Api:
             return _json({"error": {"code": "not_written", "message": str(error), "hint": "Choose another file."}}, 400)
         return _json({"path": query.path, "bytes": size})
 
+    async def salvage(self, request: Request) -> Response:
+        """Bring back what can be read of a damaged store."""
+        query = await _read(request, SalvageQuery)
+        return _json(await self._gateway.outbox.salvage(Path(query.path), acknowledge=query.acknowledge))
+
     async def explain(self, request: Request) -> Response:
         """Explain a captured request."""
         query = await _read(request, ExplainQuery)
@@ -233,19 +247,36 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, {"Cache-Control": "no-store"}, "application/json")
 
 
+_OUT_OF_RANGE = {
+    "error": {"code": "bad_request", "message": "A number or the depth of the body is out of range.", "hint": ""}
+}
+
+
 def _guarded(handler: Handler) -> Handler:
     """Turn a bad call into an error that names the field."""
 
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+        except (RecursionError, OverflowError):
+            return _json(_OUT_OF_RANGE, 400)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError, ConfigError) as error:
             return _json(
                 {"error": {"code": "bad_request", "message": str(error), "hint": "See docs/operations.md."}}, 400
             )
         except GatewayError as error:
             return _json({"error": {"code": "failed", "message": str(error), "hint": ""}}, 503)
 
+    return answer
+
+
+async def _nothing_here(_request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    code, message = ("not_found", "There is nothing here.")
+    if status == 405:
+        code, message = ("method_not_allowed", "This path does not take this method.")
+    answer = _json({"error": {"code": code, "message": message, "hint": "See docs/openapi.yaml."}}, status)
+    answer.headers.update(getattr(error, "headers", None) or {})
     return answer
 
 
@@ -273,12 +304,16 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
             Route("/api/erase", _guarded(api.erase), methods=["POST"]),
             Route("/api/export", _guarded(api.export), methods=["POST"]),
             Route("/api/backup", _guarded(api.backup), methods=["POST"]),
+            Route("/api/salvage", _guarded(api.salvage), methods=["POST"]),
             Route("/api/explain", _guarded(api.explain), methods=["POST"]),
             Route("/api/import/{source}", _guarded(imports), methods=["POST"]),
             *audience_routes(gateway, _guarded),
+            *quarantine_routes(gateway, _guarded),
             Mount("/plugins", routes=[route for _, route in gateway.parts.host.routes]),
             # commands hand hits in through the control socket; on TCP there is the public listener
             *([] if password is not None else [Route("/in/{rest:path}", gateway.ingress)]),
-        ]
+        ],
+        exception_handlers={404: _nothing_here, 405: _nothing_here},
     )
+    app.router.redirect_slashes = False  # it would build an address of the Host that the sender names
     return app if password is None else Password(app, password, viewer)

@@ -32,7 +32,10 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=False):
     alarms: list[dict[str, Any]]
     plugin_failures: dict[str, int]
     switched_off: list[str]
+    quarantined: dict[str, int]
     store_bytes: int
+    disk_free_bytes: int
+    degraded: list[str]
     warnings: list[str]
 
 
@@ -66,9 +69,18 @@ async def status_of(gateway: Gateway) -> Status:
         ],
         plugin_failures={name: count for (name,), count in tally.plugin_failures.items()},
         switched_off=sorted(gateway.switched_off),
+        quarantined=gateway.quarantine.counts(),
         store_bytes=counts.file_bytes,
+        disk_free_bytes=counts.disk_free_bytes,
+        degraded=_degraded(gateway),
         warnings=list(gateway.parts.warnings),
     )
+
+
+def _degraded(gateway: Gateway) -> list[str]:
+    """Return what is wrong with the store, in words."""
+    found = [f"{told}. Bring back what can be read: tag-gateway salvage" for told in gateway.outbox.damaged]
+    return [*([gateway.outbox.trouble] if gateway.outbox.trouble else []), *found]
 
 
 _STATES = {"running": 0, "backing_off": 1, "paused": 2}
@@ -82,7 +94,14 @@ def queue_metrics(gateway: Gateway, counts: Counts) -> bytes:
         "gateway_queue_oldest_seconds", "Age of the oldest waiting unit", ["destination", "kind"], registry=registry
     )
     lanes = Gauge("gateway_lane_state", "0 running, 1 backing off, 2 paused", ["destination"], registry=registry)
+    kept = Gauge("gateway_quarantined", "Hits that could not be read, kept", ["source"], registry=registry)
     size = Gauge("gateway_store_bytes", "Size of the store's file", registry=registry)
+    requests = Gauge("gateway_requests", "Hits under way", registry=registry)
+    bodies = Gauge("gateway_body_bytes", "Bytes of bodies under way", registry=registry)
+    log = Gauge("gateway_store_wal_bytes", "Size of the store's write-ahead log", registry=registry)
+    free = Gauge("gateway_disk_free_bytes", "Free on the store's disk, at the last look", registry=registry)
+    log.set(counts.wal_bytes)
+    free.set(counts.disk_free_bytes)
     now = gateway.clock()
     for lane in counts.lanes:
         for state in ("waiting", "leased", "dead"):
@@ -91,7 +110,11 @@ def queue_metrics(gateway: Gateway, counts: Counts) -> bytes:
         oldest.labels(lane.destination, lane.kind).set(max(0.0, age))
     for one in gateway.sender.lanes:
         lanes.labels(one.state.destination).set(_STATES[one.state.state])
+    for source, number in gateway.quarantine.counts().items():
+        kept.labels(source).set(number)
     size.set(counts.file_bytes)
+    requests.set(gateway.budget.requests)
+    bodies.set(gateway.budget.body_bytes)
     return generate_latest(registry)
 
 

@@ -2,13 +2,11 @@
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from gateway import Secret, Struct
+from gateway import Secret, Struct, check_url
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 
 #: Source: Pinterest's tag for GTM server containers allows these characters in an advertiser-defined name.
@@ -58,20 +56,4 @@ def check(options: PinterestOptions) -> None:
     """
     if not _TOKEN.match(options.token.value.strip()):
         raise ValueError("token must be printable ASCII without spaces: copy it again from Ads Manager.")
-    _check_base_url(options.base_url)
-
-
-def _check_base_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError('base_url is not a URL: write "https://api.pinterest.com/v5".') from None
-    if not host or parts.scheme not in ("https", "http") or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError('base_url is not a URL: write "https://api.pinterest.com/v5".')
-    if "@" in parts.netloc:
-        raise ValueError("base_url must not hold credentials: the token belongs in 'token'.")
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        raise ValueError("base_url must use https: http is allowed for 127.0.0.1, ::1 and localhost only.")
-    if "?" in url or "#" in url:
-        raise ValueError("base_url must not have a query or fragment.")
+    check_url("base_url", options.base_url)
