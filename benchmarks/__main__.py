@@ -1,5 +1,5 @@
 """
-``python -m benchmarks [--full] [inprocess|servers|outbox|drain …]``.
+``python -m benchmarks [--full] [inprocess|counting|servers|outbox|drain …]``.
 
 Prints one line a figure: median (lowest to highest), reference, target. Absolute figures are this machine's; judge the
 ratios. Never fails: a goal that is not reached says "missed". BENCH_SECONDS and BENCH_ROUNDS set how long and how
@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import drain, inprocess, outbox, servers
+from benchmarks import counting, drain, inprocess, outbox, servers
 from benchmarks.figures import Figure
 from benchmarks.machine import IS_LINUX, ROUNDS, SECONDS
 
 PARTS: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "inprocess": lambda _: inprocess.run(),
+    "counting": lambda _: counting.run(),
     "servers": lambda _: servers.run(),
     "outbox": lambda full: outbox.run(full),
     "drain": lambda full: drain.run(full),

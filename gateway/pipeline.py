@@ -5,7 +5,7 @@ One hit is one commit, and a reply is made only after it. Every plugin call is g
 hit only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -87,6 +87,8 @@ class Pipeline:
         settled: Called with each unit that a hit ended (a withdrawn or erased one).
         erased: Called with the subjects of each erasure, once the outbox has none of them.
         judge: Called with what a hit brought; raises Unavailable when it must make room for others.
+        watch: Called with the source's name and each event that was completed, once.
+        told: Called with the source's name, each outcome, and its sealed event (None: decided before there was one).
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class Pipeline:
         settled: Callable[[Settled], None],
         erased: Callable[[Sequence[bytes]], None] = lambda _subjects: None,
         judge: Callable[[Source, Sequence[Normalized]], None] = lambda _source, _items: None,
+        watch: Callable[[str, Event], None] = lambda _source, _event: None,
+        told: Callable[[str, Outcome, SealedEvent | None], None] = lambda _source, _outcome, _event: None,
     ) -> None:
         self._outbox = outbox
         self._memory = memory
@@ -114,7 +118,7 @@ class Pipeline:
         self._alarm = alarm
         self._observe = observe
         self._settled = settled
-        self._judge = judge
+        self._judge, self._watch, self._told = judge, watch, told
         self._compliance = Compliance(outbox, memory, clock, alarm, settled, erased)
 
     async def handle(self, route: Route, hit: Hit, *, replay: str = "") -> Reply:
@@ -131,6 +135,7 @@ class Pipeline:
         drafts = await self.prepare(route, hit, verify=not replay, replay=replay)
         units = [entry[1] for draft in drafts for entry in draft.units]
         memories = [memory for draft in drafts for memory in draft.memories]
+        admissions: Iterator[Admission] = iter(())
         if units or memories:
             try:
                 admissions = iter(await self._outbox.admit(units, join, memories))
@@ -139,12 +144,8 @@ class Pipeline:
                 for unit in units:
                     self._memory.forget(unit.memories)
                 raise
-            for draft in drafts:
-                for event_id, unit, notes in draft.units:
-                    admission = next(admissions)
-                    draft.outcomes.append(outcome_of(event_id, unit, notes, admission))
-                    for ended in admission.ended:
-                        self._settled(ended)
+        for draft in drafts:
+            self._conclude(hit.source.name, draft, admissions)
         reply = Reply(
             items=tuple([tuple(draft.outcomes) for draft in drafts]),
             fates=tuple([best_of(draft.outcomes) for draft in drafts]),
@@ -152,6 +153,18 @@ class Pipeline:
         )
         self._observe(hit.source, reply)
         return reply
+
+    def _conclude(self, source: str, draft: Draft, admissions: Iterator[Admission]) -> None:
+        """Give a draft its outcomes, and tell them."""
+        for outcome in draft.outcomes:
+            self._told(source, outcome, None)
+        for event_id, unit, notes in draft.units:
+            admission = next(admissions)
+            outcome = outcome_of(event_id, unit, notes, admission)
+            draft.outcomes.append(outcome)
+            self._told(source, outcome, admission.event or unit.event)
+            for ended in admission.ended:
+                self._settled(ended)
 
     async def rehearse(self, drafts: Sequence[Draft]) -> list[Admission]:
         """Return what admission would say of the drafts' units now; nothing is committed."""
@@ -229,6 +242,8 @@ class Pipeline:
                 return Draft(_dropped(event, name or event.source_name, enriched.reason))
         else:
             event = enriched
+            if trace is None and not seed:
+                self._watch(source.name, event)
         memories = self._memory.note(trail, None if denied else event) if trail.keys and trace is None else ()
         if not name:  # not wanted itself, but the click that it brought may be
             draft = Draft(_dropped(event, event.source_name, "unmapped"))

@@ -6,11 +6,16 @@ knows no vendor. One *unit* is one (event, destination) with an opaque text id.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gateway.event import SealedEvent, Struct
+from gateway.history import By, Cells, Rolled
+from gateway.outbox.figures import Counts as Counts
+from gateway.outbox.figures import Kind as Kind
+from gateway.outbox.figures import LaneCount as LaneCount
+from gateway.outbox.figures import Salvaged as Salvaged
 from gateway.outbox.remembered import ALLOWED as ALLOWED
 from gateway.outbox.remembered import LIMITED as LIMITED
 from gateway.outbox.remembered import OPTED_OUT as OPTED_OUT
@@ -18,9 +23,6 @@ from gateway.outbox.remembered import Memorandum as Memorandum
 from gateway.outbox.remembered import Remembered as Remembered
 from gateway.outcome import Fate, Settled
 from gateway.steady import Steady
-
-#: Events of one destination that may share a call: live ones, offline ones (never deduplicated by vendors), test ones.
-Kind = Literal["live", "offline", "test"]
 
 
 class Lane(Struct, frozen=True, kw_only=True):
@@ -145,11 +147,17 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
 
 class DeadFilter(Struct, frozen=True, kw_only=True):
-    """Which dead letters: by unit ids, or by everything else that is given; nothing given is all of them."""
+    """
+    Which dead letters: by unit ids, or by everything else that is given; nothing given is all of them.
+
+    ``reason`` is the whole reason, ``code`` what stands before its colon; ``until`` (Unix s): none that died later.
+    """
 
     units: tuple[str, ...] = ()
     destination: str | None = None
     reason: str | None = None
+    code: str | None = None
+    until: float | None = None
     event_name: str | None = None
     source: str | None = None
 
@@ -181,47 +189,6 @@ class Kept(NamedTuple):
     units: tuple[KeptUnit, ...] = ()
     memories: tuple[Remembered, ...] = ()
     erased_before: float | None = None
-
-
-class LaneCount(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """How full one lane is; ``oldest_at`` is the acceptance time of its oldest waiting unit."""
-
-    destination: str
-    kind: Kind
-    waiting: int = 0
-    leased: int = 0
-    dead: int = 0
-    maybe_twice: int = 0
-    oldest_at: float | None = None
-
-
-class Counts(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """What the store holds."""
-
-    lanes: tuple[LaneCount, ...]
-    file_bytes: int = 0
-    wal_bytes: int = 0
-    disk_free_bytes: int = 0
-
-
-class Salvaged(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """
-    What became of a damaged store: events ``read`` are ``queued``, ``dead``, ``duplicates`` or ``erased``.
-
-    ``unreadable`` counts rows, and ranges of keys, that could not be read. ``is_comparable``: its keys and those of the
-    current store are the same; without that no duplicate can be told.
-    """
-
-    read: int = 0
-    queued: int = 0
-    dead: int = 0
-    duplicates: int = 0
-    erased: int = 0
-    unreadable: int = 0
-    marks: int = 0
-    erasures: int = 0
-    memories: int = 0
-    is_comparable: bool = True
 
 
 class Outbox(ABC):
@@ -361,6 +328,23 @@ class Outbox(ABC):
     @abstractmethod
     async def discard(self, which: DeadFilter) -> int:
         """Delete dead letters and their marks."""
+
+    @abstractmethod
+    def count(self, cells: Cells) -> None:
+        """Add to the roll-ups what has no commit of its own; cheap, written with the next commit or within a second."""
+
+    @abstractmethod
+    async def history(
+        self, since: float, until: float, *, by: By = "hour", whats: Collection[str] = (),
+        source: str | None = None, destination: str | None = None, event: str | None = None,
+    ) -> list[Rolled]:  # fmt: skip
+        """
+        Return the roll-ups of the hours (with ``by="day"`` the UTC days) that overlap ``since`` to ``until`` (Unix s),
+        in order of time. ``whats`` and the names choose; none is all. See :mod:`gateway.history`.
+
+        Raises:
+            Unavailable: The store cannot be read.
+        """
 
     @abstractmethod
     async def counts(self) -> Counts:

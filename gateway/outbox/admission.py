@@ -14,40 +14,21 @@ from msgspec import structs
 from gateway.event import SealedEvent
 from gateway.merge import signals
 from gateway.outbox import Admission, Join, Lane, Mark, Memorandum, Remembered, Unit
+from gateway.outbox.door import Door
 from gateway.outbox.memories import Memories
 from gateway.outbox.records import pack, split, unpack
-from gateway.outbox.statements import by_ids, insert_rows
+from gateway.outbox.statements import by_ids, chunks, insert_rows
+from gateway.outbox.targets import DEAD as DEAD
+from gateway.outbox.targets import DOOMED as DOOMED
+from gateway.outbox.targets import TOMBSTONE_S as TOMBSTONE_S
+from gateway.outbox.targets import WAITING as WAITING
+from gateway.outbox.targets import Sent, Target
+from gateway.outbox.targets import settled as settled
 from gateway.outcome import Fate, Settled
 
-WAITING, DEAD, DOOMED = 0, 1, 2
 _REPLACE_MARK = (
     "ON CONFLICT (digest) DO UPDATE SET unit = excluded.unit, expires = excluded.expires, event_id = excluded.event_id"
 )
-#: Look-ups bind this many digests at once, padded, so that few statements are prepared.
-_CHUNKS = (1, 8, 64, 512)
-#: A tombstone outlives every copy that may still come.
-TOMBSTONE_S = 30 * 86_400
-
-
-class Target:
-    """What a mark stands for, as far as this batch knows."""
-
-    __slots__ = ("attempts", "event", "event_id", "lane", "marks", "released", "state", "unit")
-
-    def __init__(self, unit: int, event_id: str | None) -> None:
-        self.unit = unit
-        self.event_id = event_id
-        self.state: int | None = None  # None: no row, so delivered or a tombstone
-        self.lane = 0
-        self.attempts = 0
-        self.event: SealedEvent | None = None
-        self.marks = b""
-        self.released = False  # not held any longer
-
-    @property
-    def is_tombstone(self) -> bool:
-        """Whether the mark stands for a refused consent."""
-        return self.unit < 0
 
 
 class Batch:
@@ -55,7 +36,7 @@ class Batch:
     The decisions of one group commit.
 
     ``leased`` maps leased unit ids, ``erased`` subjects to the time of the request, ``sent`` delivered units to what
-    they carried.
+    they carried. ``door`` counts.
     """
 
     def __init__(
@@ -66,7 +47,7 @@ class Batch:
         now: float,
         leased: Mapping[int, str],
         erased: Mapping[bytes, float],
-        sent: Mapping[int, frozenset[str]],
+        sent: Mapping[int, Sent],
         memories: Memories,
     ) -> None:
         self._connection = connection
@@ -74,7 +55,7 @@ class Batch:
         self._now = now
         self._leased = leased
         self._erased = erased
-        self._sent = sent
+        self.door = Door(sent)
         self._table = memories
         self.next_unit = next_unit
         #: Change of the number of waiting and dead units by lane id, for the counters kept in memory.
@@ -94,7 +75,7 @@ class Batch:
     def load(self, requests: Iterable[Sequence[Unit]]) -> None:
         """Look up the marks of every unit of the batch at once."""
         digests = list({mark.digest for units in requests for unit in units for mark in unit.marks})
-        for chunk, size in _chunks(digests):
+        for chunk, size in chunks(digests):
             holes = ",".join("?" * size)
             padded = chunk + [chunk[-1]] * (size - len(chunk))
             found = self._connection.execute(
@@ -113,7 +94,15 @@ class Batch:
                 self._known[digest] = target
 
     def admit(self, unit: Unit, join: Join | None) -> Admission:
-        """Decide one unit; writes are kept for :meth:`flush`."""
+        """Decide one unit, and count it; writes are kept for :meth:`flush`."""
+        seen = self.door.first_told(unit, self._met(unit), self._known, self._event) if unit.event.tag else None
+        admission = self._decide(unit, join)
+        self.door.decided(unit, admission)
+        if seen is not None and admission.fate in ("accepted", "merged", "duplicate"):
+            self.door.tag_seen(unit, seen if seen.is_sent else None)
+        return admission
+
+    def _decide(self, unit: Unit, join: Join | None) -> Admission:
         if self._erased and any(unit.event.event_time < self._erased.get(subject, 0.0) for subject in unit.subjects):
             return Admission(fate="dropped", reason="erased")
         if unit.memories:
@@ -222,13 +211,15 @@ class Batch:
         """
         # only an id mark carries no event id, and it is met by the same id alone
         sent.event_id = sent.event_id or unit.event.event_id
-        ended = tuple(self._end(target, "dropped", "duplicate") for target in live)
+        carried = self.door.sent(sent)
+        source = carried.source if carried is not None else None
+        self.door.met(unit.event, unit.lane.destination, "duplicate", source)
+        ended = tuple(self._end(target, "dropped", "duplicate", met=source or "?") for target in live)
         for target in live:
             self._readdress(target, sent)
         if not unit.event.unsigned:
             self._adopt(unit, sent)
-        carried = self._sent.get(sent.unit)
-        missed = () if carried is None else tuple(sorted(signals(unit.event) - carried))
+        missed = () if carried is None else tuple(sorted(signals(unit.event) - carried.signals))
         return Admission(fate="duplicate", of=sent.event_id, unit=format(sent.unit, "x"), ended=ended, missed=missed)
 
     def _sign(self, unit: Unit, public: Sequence[Target], join: Join) -> Admission:
@@ -245,7 +236,7 @@ class Batch:
                 self._known.pop(digest, None)
                 self._marks.pop(digest, None)
             by_ids(self._connection, "DELETE FROM mark WHERE digest IN ({})", split(target.marks))
-            ended.append(self._end(target, "merged", None))
+            ended.append(self._end(target, "merged", None, met=unit.event.source))
         subjects = tuple(dict.fromkeys(subjects))
         signed = structs.replace(unit, event=event, subjects=subjects, hold_s=0.0, refusal=None)
         admission = self._place(signed, self._met(unit), join, release=True)
@@ -261,17 +252,19 @@ class Batch:
         event = self._event(kept)
         if join is None and kept.state == WAITING and not others:
             self._adopt(unit, kept)
+            self.door.met(unit.event, unit.lane.destination, "duplicate", event.source)
             return Admission(fate="duplicate", of=event.event_id, unit=format(kept.unit, "x"))
         frozen, ended, subjects = self._is_frozen(kept), [], unit.subjects
         for other in others:
             event = join(event, self._event(other), frozen) if join else event
             subjects += self._subjects(other)
-            ended.append(self._end(other, "merged", None))
+            ended.append(self._end(other, "merged", None, met=event.source))
         merged = join(event, unit.event, frozen) if join else event
         met_other_side = any(copy.born != event.born for copy in (unit.event, *map(self._event, others)))
         # an exact copy is a duplicate, whether or not the first one was sent meanwhile
         adds = merged != event or others or met_other_side or kept.state != WAITING
         fate: Fate = "merged" if adds else "duplicate"
+        self.door.met(unit.event, unit.lane.destination, fate, event.source)
         # a retry keeps its own time
         self._store(kept, merged, unit, subjects, release=(met_other_side or release) and not frozen)
         if event.unsigned or not unit.event.unsigned:
@@ -300,6 +293,7 @@ class Batch:
         self, kept: Target, merged: SealedEvent, unit: Unit, subjects: tuple[bytes, ...], *, release: bool
     ) -> None:
         if kept.state == DEAD:
+            self.door.revived(merged, unit.lane.destination)
             self.dead[kept.lane] = self.dead.get(kept.lane, 0) - 1
             self.waiting[kept.lane] = self.waiting.get(kept.lane, 0) + 1
             release = True
@@ -363,9 +357,18 @@ class Batch:
             self._known[mark.digest] = tombstone
             self._marks[mark.digest] = (tombstone.unit, int(self._now + TOMBSTONE_S), None)
 
-    def _end(self, target: Target, end: str, reason: str | None) -> Settled:
-        """Take a waiting or dead unit away; a leased one is doomed and ends when its lease does."""
+    def _end(self, target: Target, end: str, reason: str | None, *, met: str | None = None) -> Settled:
+        """
+        Take a waiting or dead unit away; a leased one is doomed and ends when its lease does.
+
+        ``met``: the source of the event that it turned out to be the same as.
+        """
         event = self._event(target)
+        lane = next(lane for lane, number in self._lanes.items() if number == target.lane)
+        told = settled(target.unit, lane, event, end, reason)
+        self.door.ended(told, target.state)
+        if met is not None:
+            self.door.met(event, lane.destination, "merged" if end == "merged" else "duplicate", met)
         counters = self.dead if target.state == DEAD else self.waiting
         counters[target.lane] = counters.get(target.lane, 0) - 1
         if target.unit in self._new:
@@ -379,22 +382,4 @@ class Batch:
         else:
             self._connection.execute("DELETE FROM unit WHERE id = ?", (target.unit,))
         target.state = DOOMED
-        lane = next(lane for lane, number in self._lanes.items() if number == target.lane)
-        return settled(target.unit, lane, event, end, reason)
-
-
-def settled(unit: int, lane: Lane, event: SealedEvent, end: str, reason: str | None, **more: object) -> Settled:
-    """Return the record of a unit's end."""
-    return Settled(
-        unit=format(unit, "x"), destination=lane.destination, event_id=event.event_id, event_name=event.event_name,
-        source=event.source, end=end, reason=reason, is_test=event.test, **more,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-def _chunks(digests: list[bytes]) -> Iterable[tuple[list[bytes], int]]:
-    start = 0
-    while start < len(digests):
-        left = len(digests) - start
-        size = next((size for size in _CHUNKS if size >= left), _CHUNKS[-1])
-        yield digests[start : start + size], size
-        start += size
+        return told

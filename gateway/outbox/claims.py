@@ -4,9 +4,11 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from gateway.history import Cell, delivered, ends
 from gateway.outbox import Claimed, Lane, Lease, Settlement
 from gateway.outbox.holdings import Holdings
 from gateway.outbox.leases import After, Ledger
+from gateway.outbox.rollups import Rollups
 from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
 from gateway.steady import Steady
@@ -20,13 +22,15 @@ class Claims:
     """Leases units to senders, on the writer's thread."""
 
     def __init__(
-        self, connection: sqlite3.Connection, writer: Writer, ledger: Ledger, holdings: Holdings, steady: Steady
-    ) -> None:
+        self, connection: sqlite3.Connection, writer: Writer, ledger: Ledger, holdings: Holdings, steady: Steady,
+        rollups: Rollups,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._writer = writer
         self._ledger = ledger
         self._holdings = holdings
         self._steady = steady
+        self._rollups = rollups
 
     async def claim(self, lane: Lane, limit: int, now: float) -> Lease | None:
         """Lease due units, after giving up leases that were lost."""
@@ -52,9 +56,14 @@ class Claims:
 
         def job() -> tuple[list[Settled], After]:
             ended, release = self._ledger.settle(lease, settlements, self._steady.guarded())
+            cells: dict[Cell, int] = {}
+            ends(cells, ended.settled)
+            delivered(cells, lease.lane.destination, ((event, sent.signals) for event, sent in ended.delivered))
+            counted = self._rollups.write(cells)
 
             def after() -> None:
                 release()
+                counted()
                 self._holdings.add({number: ended.waiting}, {number: ended.dead})
 
             return list(ended.settled), after

@@ -23,7 +23,7 @@ def count_lanes(
                 "SELECT accepted_at FROM unit WHERE lane = ? AND state = 0 ORDER BY id LIMIT 1", (number,)
             ).fetchone()
             twice = reader.execute(
-                "SELECT count(*) FROM unit WHERE lane = ? AND state <> 0 AND twice = 1", (number,)
+                "SELECT count(*) FROM unit WHERE lane = ? AND state = 1 AND twice = 1", (number,)
             ).fetchone()
             found.append(
                 LaneCount(

@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.event import SealedEvent
 from gateway.merge import signals
 from gateway.outbox import Claimed, Lane, Lease, Settlement
-from gateway.outbox.admission import DOOMED, settled
 from gateway.outbox.records import split, unpack
 from gateway.outbox.statements import by_ids, read_rows
+from gateway.outbox.targets import DOOMED, Sent, settled
 from gateway.outcome import Settled
 
 After = Callable[[], None]
@@ -30,11 +31,15 @@ class Claim(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The units that a settlement ended, and how the numbers of waiting and dead ones change."""
+    """
+    The units that a settlement ended, the delivered ones with what they carried, and how the numbers of waiting and
+    dead ones change.
+    """
 
     settled: tuple[Settled, ...]
     waiting: int
     dead: int
+    delivered: tuple[tuple[SealedEvent, Sent], ...] = ()
 
 
 def _nothing() -> None:
@@ -47,8 +52,9 @@ FRESH_S = 3_600
 _ID_BYTES = 8
 #: So many delivered units are known by what they carried.
 _SENT = 20_000
-#: There are few combinations of signals, and many units.
-_KINDS: dict[frozenset[str], frozenset[str]] = {}
+#: There are few combinations, and many units.
+_MOST_KINDS = 10_000
+_KINDS: dict[Sent, Sent] = {}
 _CHOOSE = (
     "SELECT json_group_array(id) FROM (SELECT id FROM unit INDEXED BY unit_waiting"
     " WHERE state = 0 AND lane = ?1 AND event_time {} ?2 AND due <= ?3"
@@ -75,7 +81,7 @@ class Ledger:
         self._leases: dict[str, tuple[Lane, list[int], float]] = {}
         self._serial = 0
         #: What the latest delivered units carried: a late copy learns what it would have added.
-        self.sent: dict[int, frozenset[str]] = {}
+        self.sent: dict[int, Sent] = {}
 
     def recover(self) -> int:
         """After a crash: units that were leased have been attempted, maybe successfully; returns how many."""
@@ -196,12 +202,14 @@ class Ledger:
             if one.end != "retry"
         )  # fmt: skip
         delivered = [claimed[one.unit] for one in valid if one.end == "delivered"]
+        carried = {int(unit.unit, 16): _sent(unit.event) for unit in delivered}
 
         def after() -> None:
             self._release(lease.token)
-            self._remember(delivered)
+            self._remember(carried)
 
-        return Ended(ended, -len(gone) - len(dead), len(dead)), after
+        told = tuple([(unit.event, carried[int(unit.unit, 16)]) for unit in delivered])
+        return Ended(ended, -len(gone) - len(dead), len(dead), told), after
 
     def _as_claimed(self, claimed: Mapping[str, Claimed], settlements: Sequence[Settlement]) -> list[Settlement]:
         """Leave out what is to be dropped as it was when claimed: a copy that came since may have completed it."""
@@ -210,13 +218,18 @@ class Ledger:
         changed = {units[number] for number, (event,) in stored if unpack(event) != claimed[units[number]].event}
         return [one for one in settlements if one.unit not in changed]
 
-    def _remember(self, delivered: Iterable[Claimed]) -> None:
+    def _remember(self, delivered: Mapping[int, Sent]) -> None:
         sent = self.sent
-        for unit in delivered:
-            found = signals(unit.event)
-            sent[int(unit.unit, 16)] = _KINDS.setdefault(found, found)
+        sent.update(delivered)
         for unit_id in list(itertools.islice(sent, max(0, len(sent) - _SENT))):
             del sent[unit_id]
+
+
+def _sent(event: SealedEvent) -> Sent:
+    found = Sent(signals(event), event.source, event.tag)
+    if len(_KINDS) > _MOST_KINDS:
+        _KINDS.clear()
+    return _KINDS.setdefault(found, found)
 
 
 _PUT_BACK = "UPDATE unit SET attempts = attempts + 1, due = ?, twice = twice OR ?, reason = ? WHERE id IN ({})"

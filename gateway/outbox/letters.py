@@ -2,10 +2,12 @@
 Dead letters and erasure: the rare operations that look at stored events, in slices that never stall a commit for long.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.event import SealedEvent
+from gateway.history import Cell, changed
 from gateway.outbox import DeadFilter, DeadLetter, Lane, kind_of
 from gateway.outbox.admission import DEAD, DOOMED, TOMBSTONE_S, settled
 from gateway.outbox.leases import forget
@@ -20,18 +22,34 @@ _SELECT = (
     "SELECT u.id, l.destination, u.event, u.reason, u.ended_at, u.attempts, u.twice"
     " FROM unit u JOIN lane l ON l.id = u.lane"
     f" WHERE u.state <> 0 AND u.state = {DEAD} AND u.id > ?"
-    " AND (? IS NULL OR l.destination = ?) AND (? IS NULL OR u.reason = ?) ORDER BY u.id LIMIT ?"
+    " AND (? IS NULL OR l.destination = ?) AND (? IS NULL OR u.reason = ?)"
+    " AND (? IS NULL OR substr(u.reason || ':', 1, length(?) + 1) = ? || ':') AND (? IS NULL OR u.ended_at <= ?)"
+    # a text stands in the stored event as it is: most others need not be decoded
+    " AND (? IS NULL OR instr(u.event, ?)) AND (? IS NULL OR instr(u.event, ?))"
+    "{which} ORDER BY u.id LIMIT ?"
 )
+_NAMED = " AND u.id IN (SELECT value FROM json_each(?))"
 
 
 def dead(connection: sqlite3.Connection, which: DeadFilter, limit: int, after: int) -> list[DeadLetter]:
     """Return up to ``limit`` dead letters that match, with ids above ``after``."""
     wanted = {number for unit in which.units if (number := _number(unit)) is not None}
+    if which.units and not wanted:
+        return []
+    units = json.dumps(sorted(wanted)) if wanted else None
+    name, source = (
+        None if text is None else text.encode("utf-8", "replace") for text in (which.event_name, which.source)
+    )
+    given = (
+        which.destination, which.destination, which.reason, which.reason, *[which.code] * 3, *[which.until] * 2,
+        name, name, source, source,
+    )  # fmt: skip
     found: list[DeadLetter] = []
-    while len(found) < limit and (wanted or not which.units):
-        rows = connection.execute(
-            _SELECT, (after, which.destination, which.destination, which.reason, which.reason, SLICE)
-        ).fetchall()
+    while len(found) < limit:
+        if units is None:
+            rows = connection.execute(_SELECT.format(which=""), (after, *given, SLICE)).fetchall()
+        else:
+            rows = connection.execute(_SELECT.format(which=_NAMED), (after, *given, units, SLICE)).fetchall()
         for unit, destination, event, reason, died_at, attempts, twice in rows:
             after = unit
             letter = DeadLetter(
@@ -43,7 +61,7 @@ def dead(connection: sqlite3.Connection, which: DeadFilter, limit: int, after: i
                 attempts=attempts,
                 maybe_twice=bool(twice),
             )
-            if (not wanted or unit in wanted) and _matches(letter.event, which):
+            if _matches(letter.event, which):
                 found.append(letter)
                 if len(found) >= limit:
                     break
@@ -125,15 +143,19 @@ def discard(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> in
     return count
 
 
-def discard_old(connection: sqlite3.Connection, before: float) -> dict[int, int]:
-    """Delete a slice of dead letters that ended before this time; returns how many by lane number."""
+def discard_old(connection: sqlite3.Connection, before: float, cells: dict[Cell, int]) -> dict[int, int]:
+    """Delete a slice of dead letters that ended before this time, and count them; returns how many by lane number."""
     rows = connection.execute(
-        "SELECT id, lane, marks FROM unit WHERE state <> 0 AND ended_at < ? ORDER BY ended_at LIMIT ?", (before, SLICE)
+        "SELECT u.id, u.lane, u.state, u.marks, l.destination, u.event FROM unit u JOIN lane l ON l.id = u.lane"
+        " WHERE u.state <> 0 AND u.ended_at < ? ORDER BY u.ended_at LIMIT ?",
+        (before, SLICE),
     ).fetchall()
     gone: dict[int, int] = {}
-    for _, lane, marks in rows:
+    for _, lane, state, marks, destination, event in rows:
         forget(connection, marks)
         gone[lane] = gone.get(lane, 0) + 1
+        if state == DEAD:
+            changed(cells, unpack(event), destination, "discarded", "expired")
     by_ids(connection, "DELETE FROM unit WHERE id IN ({})", [row[0] for row in rows])
     return gone
 
@@ -155,6 +177,7 @@ class Erased:
         self.waiting: dict[int, int] = {}
         self.dead: dict[int, int] = {}
         self.doomed: set[int] = set()
+        self.cells: dict[Cell, int] = {}
 
 
 def erase(
@@ -188,6 +211,7 @@ def erase(
         else:
             connection.execute("DELETE FROM unit WHERE id = ?", (unit,))
         result.settled.append(settled(unit, lanes[lane], event, "dropped", "erased"))
+        changed(result.cells, event, lanes[lane].destination, "discarded" if state == DEAD else "ended", "erased")
     return result
 
 

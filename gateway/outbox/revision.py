@@ -4,12 +4,14 @@ import sqlite3
 from collections.abc import Callable, MutableMapping, Sequence
 
 from gateway.event import SealedEvent
+from gateway.history import Cell, changed
 from gateway.outbox import DeadFilter, DeadLetter, Replayed
 from gateway.outbox import letters as dead_letters
 from gateway.outbox.holdings import Holdings, negative
 from gateway.outbox.leases import After, Ledger
 from gateway.outbox.memories import Memories, erase_memories
 from gateway.outbox.records import split
+from gateway.outbox.rollups import Rollups
 from gateway.outbox.writer import Writer
 from gateway.outcome import Settled
 from gateway.steady import Steady
@@ -25,7 +27,7 @@ class Revision:
 
     def __init__(
         self, connection: sqlite3.Connection, writer: Writer, ledger: Ledger, memories: Memories, holdings: Holdings,
-        erasures: MutableMapping[bytes, float], steady: Steady, business_key_s: int,
+        erasures: MutableMapping[bytes, float], steady: Steady, business_key_s: int, rollups: Rollups,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._writer = writer
@@ -35,6 +37,7 @@ class Revision:
         self._erasures = erasures
         self._steady = steady
         self._business_key_s = business_key_s
+        self._rollups = rollups
 
     async def erase(self, subjects: Sequence[bytes], requested_at: float) -> list[Settled]:
         """Erase the units of these subjects slice by slice, after refusing older copies from now on."""
@@ -62,8 +65,10 @@ class Revision:
         lanes = {number: lane for lane, number in self._holdings.lanes.items()}
         now = self._steady.guarded()
         erased = dead_letters.erase(self._connection, bounds, matches, lanes, self._ledger.units, now)
+        counted = self._rollups.write(erased.cells)
 
         def after() -> None:
+            counted()
             self._ledger.doomed |= erased.doomed
             self._holdings.add(negative(erased.waiting), negative(erased.dead))
 
@@ -87,8 +92,20 @@ class Revision:
     def _replay(self, letters: Sequence[DeadLetter]) -> tuple[tuple[list[str], list[str]], After]:
         queued, duplicates = dead_letters.replay(self._connection, letters, self._steady, self._business_key_s)
         again = set(queued)
-        moved = dead_letters.by_lane([letter for letter in letters if letter.unit in again], self._holdings.lanes)
-        return (queued, duplicates), lambda: self._holdings.add(moved, negative(moved))
+        done = [letter for letter in letters if letter.unit in again]
+        moved, counted = dead_letters.by_lane(done, self._holdings.lanes), self._count(done, "replayed")
+
+        def after() -> None:
+            counted()
+            self._holdings.add(moved, negative(moved))
+
+        return (queued, duplicates), after
+
+    def _count(self, letters: Sequence[DeadLetter], what: str, detail: str = "") -> After:
+        cells: dict[Cell, int] = {}
+        for letter in letters:
+            changed(cells, letter.event, letter.destination, what, detail)
+        return self._rollups.write(cells)
 
     async def discard(self, which: DeadFilter) -> int:
         """Delete dead letters, a slice a commit."""
@@ -99,7 +116,13 @@ class Revision:
 
     def _discard(self, letters: Sequence[DeadLetter]) -> tuple[int, After]:
         count = dead_letters.discard(self._connection, letters)
-        return count, lambda: self.discarded(dead_letters.by_lane(letters, self._holdings.lanes))
+        counted = self._count(letters, "discarded", "operator")
+
+        def after() -> None:
+            counted()
+            self.discarded(dead_letters.by_lane(letters, self._holdings.lanes))
+
+        return count, after
 
     def discarded(self, gone: dict[int, int]) -> None:
         """Know that dead letters are gone, by lane number."""

@@ -1,6 +1,8 @@
 """
 Salvage: what can be read of a damaged store is put into the current one.
 
+The damaged store's roll-ups are not brought: what is brought is counted as ``salvaged``.
+
 Erasures first, so that nothing erased comes back; then units, each with its own marks; then the marks of what was
 delivered, and what is remembered. A unit one of whose keys is known meanwhile is a duplicate, so salvaging twice, or
 after it was interrupted, adds nothing.
@@ -15,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.errors import StoreError
+from gateway.history import Cell, changed
 from gateway.outbox import Lane, Remembered, Salvaged
 from gateway.outbox.admission import DOOMED, TOMBSTONE_S, WAITING
 from gateway.outbox.damage import find_key
@@ -22,6 +25,7 @@ from gateway.outbox.holdings import Holdings
 from gateway.outbox.leases import After, unpack_ids
 from gateway.outbox.memories import Memories, record_of
 from gateway.outbox.records import split, unpack
+from gateway.outbox.rollups import Rollups
 from gateway.outbox.wreck import SLICE, Row, Wreck
 from gateway.outbox.writer import Writer
 from gateway.steady import Steady
@@ -45,7 +49,7 @@ class Salvage:
     def __init__(
         self, connection: sqlite3.Connection, writer: Writer, holdings: Holdings, memories: Memories,
         erasures: dict[bytes, float], steady: Steady, digest: Callable[..., bytes],
-        remembered: Callable[[dict[bytes, int]], None],
+        remembered: Callable[[dict[bytes, int]], None], rollups: Rollups,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._writer = writer
@@ -55,6 +59,7 @@ class Salvage:
         self._steady = steady
         self._digest = digest
         self._remembered = remembered
+        self._rollups = rollups
         #: Keys whose memory came from the damaged store: a newer record of it takes the place of an older one.
         self._brought: set[bytes] = set()
 
@@ -117,6 +122,7 @@ class Salvage:
     def _bring_units(self, rows: Sequence[Row], base: int, leased: set[int]) -> tuple[dict[str, int], After]:
         waiting: dict[int, int] = {}
         dead: dict[int, int] = {}
+        cells: dict[Cell, int] = {}
         counts = {"read": 0, "queued": 0, "dead": 0, "duplicates": 0, "erased": 0}
         lanes = self._holdings.with_lanes(self._connection, {Lane(destination=row[1], kind=row[2]) for row in rows})
         for row in rows:
@@ -130,8 +136,11 @@ class Salvage:
                 self._insert(row, base + row[0], lane, was_leased=row[0] in leased)
                 counter = waiting if fate == "queued" else dead
                 counter[lane] = counter.get(lane, 0) + 1
+                changed(cells, unpack(row[13]), row[1], "salvaged", fate)
+        counted = self._rollups.write(cells)
 
         def after() -> None:
+            counted()
             self._holdings.lanes = lanes
             self._holdings.add(waiting, dead)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.errors import StoreError, StoreLocked, StoreTooNew
 
 #: Grows by one with each entry of MIGRATIONS.
-VERSION = 2
+VERSION = 3
 #: Bytes of the store's secret.
 KEY_BYTES = 32
 
@@ -42,6 +42,8 @@ CREATE TABLE unit (
 );
 CREATE INDEX unit_waiting ON unit (lane, event_time, due) WHERE state = 0;
 CREATE INDEX unit_ended ON unit (ended_at) WHERE state <> 0;
+-- counts dead letters by reason without reading them
+CREATE INDEX unit_dead ON unit (lane, reason, ended_at, twice, state) WHERE state = 1;
 -- unit: the id of the unit the mark stands for (gone from the table: delivered),
 -- or minus the Unix second of a refused consent
 CREATE TABLE mark (
@@ -58,20 +60,39 @@ CREATE TABLE memory (
 CREATE TABLE memory_key (digest BLOB PRIMARY KEY, record INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (token TEXT PRIMARY KEY, units BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE erased (subject BLOB PRIMARY KEY, before REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+-- how many of what: gateway.history has the words; hour: Unix seconds / 3600, day: hour / 24, of days that are over
+CREATE TABLE rollup_key (
+    id INTEGER PRIMARY KEY, source TEXT NOT NULL, destination TEXT NOT NULL, event TEXT NOT NULL, what TEXT NOT NULL,
+    detail TEXT NOT NULL, UNIQUE (source, destination, event, what, detail)
+);
+CREATE TABLE rollup (hour INTEGER, key INTEGER, count INTEGER NOT NULL, PRIMARY KEY (hour, key)) WITHOUT ROWID;
+CREATE TABLE rollup_day (day INTEGER, key INTEGER, count INTEGER NOT NULL, PRIMARY KEY (day, key)) WITHOUT ROWID;
 """
 
 Migration = Callable[[sqlite3.Connection], None]
 
 
+def _add_tables(connection: sqlite3.Connection, name: str) -> None:
+    for table in TABLES.split(";\n"):
+        if f"CREATE TABLE {name}" in table:
+            connection.execute(table)
+
+
 def _add_memory(connection: sqlite3.Connection) -> None:
     """Version 2 remembers: click ids, clients, choices."""
+    _add_tables(connection, "memory")
+
+
+def _add_rollups(connection: sqlite3.Connection) -> None:
+    """Version 3 counts by hour (what was before is not counted), and dead letters by their index alone."""
+    _add_tables(connection, "rollup")
     for table in TABLES.split(";\n"):
-        if "CREATE TABLE memory" in table:
+        if "CREATE INDEX unit_dead" in table:
             connection.execute(table)
 
 
 #: MIGRATIONS[n] turns version n + 1 into n + 2. Each runs in its own transaction, after a copy of the file was made.
-MIGRATIONS: Sequence[Migration] = (_add_memory,)
+MIGRATIONS: Sequence[Migration] = (_add_memory, _add_rollups)
 
 
 class FileLock:

@@ -5,13 +5,14 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from msgspec import structs
 
 from gateway.errors import StoreError, Unavailable
+from gateway.history import By, Cells, Rolled
 from gateway.outbox import (
     Admission,
     Counts,
@@ -30,9 +31,9 @@ from gateway.outbox import (
     Unit,
     damage,
 )
-from gateway.outbox.admission import Batch
 from gateway.outbox.claims import Claims
 from gateway.outbox.counting import count_lanes
+from gateway.outbox.deciding import Deciding
 from gateway.outbox.exports import kept_of
 from gateway.outbox.failures import failure_of, words_of
 from gateway.outbox.gathering import Admitted, Gathering, Request
@@ -44,6 +45,7 @@ from gateway.outbox.opening import open_store, with_ballast
 from gateway.outbox.recollection import Recollection
 from gateway.outbox.records import DIGEST_SIZE
 from gateway.outbox.revision import Revision
+from gateway.outbox.rollups import Rollups
 from gateway.outbox.salvage import LONGEST_DUE_S, Salvage
 from gateway.outbox.schema import FileLock, copy_store, digest_key
 from gateway.outbox.space import Space
@@ -65,7 +67,7 @@ class SqliteOutbox(Outbox):
         linger_s: How long a first request waits for company before its commit.
         business_key_s: Lifetime of marks that a replay renews.
         dead_keep_s: How long dead letters are kept.
-        memory_keys: How many keys are remembered at most.
+        memory_keys: How many keys are remembered at most. ``rollup_keep_s``: how long counts by hour are kept.
         min_free: Bytes of the disk below which hits are refused. ``ballast``: bytes given up on a full disk.
         steady: The times to delay and delete by; None: made from ``clock``.
 
@@ -83,6 +85,7 @@ class SqliteOutbox(Outbox):
         business_key_s: int = 2_592_000,
         dead_keep_s: float = 1_209_600,
         memory_keys: int = 1_000_000,
+        rollup_keep_s: float = 7_776_000,
         min_free: int = 0,
         ballast: int = 0,
         steady: Steady | None = None,
@@ -98,7 +101,7 @@ class SqliteOutbox(Outbox):
             self._connection = opened.connection
             self._health = Health(path, self._space, opened.notices, self._tell_failure)
             try:
-                self._load(clock, dead_keep_s, memory_keys)
+                self._load(clock, dead_keep_s, memory_keys, rollup_keep_s)
             except BaseException as error:
                 self._connection.close()
                 if failure_of(error) == "damaged":
@@ -114,27 +117,14 @@ class SqliteOutbox(Outbox):
         except BaseException:
             self._lock.release()
             raise
-        self._writer = Writer(
-            self._connection, self._upkeep.run, relief=self._upkeep.relieve, failed=self._health.failed
-        )
-        parts = (self._connection, self._writer)
-        self._revision = Revision(
-            *parts, self._ledger, self._memories, self._holdings, self.erasures, self.steady, business_key_s
-        )
-        self._claims = Claims(*parts, self._ledger, self._holdings, self.steady)
-        self._salvage = Salvage(
-            *parts, self._holdings, self._memories, self.erasures, self.steady, self.digest, self._remembered
-        )
-        self._gathering = Gathering(
-            lambda begin, done: self._writer.hand_over(lambda: self._admit(begin()), done), linger_s, self._notify
-        )
+        self._build(linger_s, business_key_s)
         self._callbacks: list[Callable[[], None]] = []
         self._closed = False
         self._writer.start()
         if opened.is_unchecked:
             self._health.check_beside()
 
-    def _load(self, clock: Callable[[], float], dead_keep_s: float, memory_keys: int) -> None:
+    def _load(self, clock: Callable[[], float], dead_keep_s: float, memory_keys: int, rollup_keep_s: float) -> None:
         """Read what is kept in memory, and put right what a crash left."""
         connection = self._connection
         resume_clock(connection, self.steady)
@@ -148,10 +138,34 @@ class SqliteOutbox(Outbox):
         self._memories = Memories(connection, memory_keys)
         self._recollection = Recollection(self.path, self._memories, clock, memory_keys)
         self._dead_keep_s = dead_keep_s
+        self._rollups = Rollups(connection, self.path, clock, self.steady, rollup_keep_s)
         self._upkeep = Upkeep(
             connection, self.path, self.steady, dead_keep_s, lambda gone: self._revision.discarded(gone),
-            self._memories, self.erasures, self._space,
+            self._memories, self.erasures, self._space, self._rollups,
         )  # fmt: skip
+
+    def _build(self, linger_s: float, business_key_s: int) -> None:
+        """Put the parts together that write."""
+        self._writer = Writer(
+            self._connection, self._upkeep.run, relief=self._upkeep.relieve, failed=self._health.failed
+        )
+        parts = (self._connection, self._writer)
+        self._revision = Revision(
+            *parts, self._ledger, self._memories, self._holdings, self.erasures, self.steady, business_key_s,
+            self._rollups,
+        )  # fmt: skip
+        self._claims = Claims(*parts, self._ledger, self._holdings, self.steady, self._rollups)
+        self._deciding = Deciding(
+            self._connection, self._ledger, self._holdings, self._memories, self._rollups, self.erasures, self.steady,
+            self._remembered,
+        )  # fmt: skip
+        self._salvage = Salvage(
+            *parts, self._holdings, self._memories, self.erasures, self.steady, self.digest, self._remembered,
+            self._rollups,
+        )  # fmt: skip
+        self._gathering = Gathering(
+            lambda begin, done: self._writer.hand_over(lambda: self._admit(begin()), done), linger_s, self._notify
+        )
 
     def _recover(self) -> int:
         connection, now = self._connection, self.steady.now()
@@ -215,50 +229,15 @@ class SqliteOutbox(Outbox):
 
     def _admit(self, requests: Sequence[Request]) -> tuple[Admitted, After]:
         self._space.look()
-        batch, lanes = self._batch([units for units, _, _ in requests])
-        result = []
-        for units, join, memories in requests:
-            batch.remember(memories)
-            result.append([batch.admit(unit, join) for unit in units])
-        batch.flush()
-
-        def after() -> None:
-            self._holdings.lanes = lanes
-            self._holdings.next_unit = batch.next_unit
-            if batch.remembered:
-                self._remembered(batch.remembered)
-            self._ledger.doomed |= batch.doomed
-            self._holdings.add(batch.waiting, batch.dead)
-
-        return result, after
+        return self._deciding.admit(requests)
 
     def _remembered(self, numbers: dict[bytes, int]) -> None:
         self._memories.written(numbers)
         self._recollection.added(numbers)
 
-    def _batch(self, requests: Sequence[Sequence[Unit]]) -> tuple[Batch, dict[Lane, int]]:
-        holdings, ledger = self._holdings, self._ledger
-        lanes = holdings.with_lanes(self._connection, {unit.lane for units in requests for unit in units})
-        batch = Batch(
-            self._connection, lanes, holdings.next_unit, self.steady.now(), ledger.units, self.erasures, ledger.sent,
-            self._memories,
-        )  # fmt: skip
-        batch.load(requests)
-        return batch, lanes
-
     async def rehearse(self, units: Sequence[Unit], join: Join | None = None) -> list[Admission]:
         """Decide, and take everything back."""
-
-        def job() -> tuple[list[Admission], None]:
-            self._connection.execute("SAVEPOINT rehearsal")
-            try:
-                batch, _ = self._batch([units])
-                return [batch.admit(unit, join) for unit in units], None
-            finally:
-                self._connection.execute("ROLLBACK TO rehearsal")
-                self._connection.execute("RELEASE rehearsal")
-
-        return await self._writer.run(job, is_vital=False)
+        return await self._writer.run(lambda: self._deciding.rehearse(units, join), is_vital=False)
 
     # -- memory
 
@@ -350,6 +329,21 @@ class SqliteOutbox(Outbox):
         return found
 
     # -- the store itself
+
+    def count(self, cells: Cells) -> None:
+        """Keep for the next commit."""
+        self._rollups.count(cells)
+
+    async def history(
+        self, since: float, until: float, *, by: By = "hour", whats: Collection[str] = (),
+        source: str | None = None, destination: str | None = None, event: str | None = None,
+    ) -> list[Rolled]:  # fmt: skip
+        """Commit what is pending, then look beside the writer."""
+        if self._rollups.has_pending and not self._closed:
+            with contextlib.suppress(Unavailable):
+                await self._writer.run(self._rollups.flush, is_vital=False)
+        with self._health.watching():
+            return await self._rollups.history(since, until, by, whats, (source, destination, event))
 
     async def counts(self) -> Counts:
         """Count on a reading connection, beside the writer."""

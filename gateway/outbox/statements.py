@@ -12,6 +12,8 @@ from typing import Any
 
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
 _READ = 64
+#: Look-ups bind this many digests at once, padded, so that few statements are prepared.
+_CHUNKS = (1, 8, 64, 512)
 
 
 def insert_rows(connection: sqlite3.Connection, head: str, row: str, tail: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -57,3 +59,13 @@ def by_ids(
         size = next(size for size in (1, 8, 64, 512) if size >= len(part))
         padded = [*part, *[part[-1]] * (size - len(part))]
         connection.execute(statement.format(",".join("?" * size)), [*values, *padded])
+
+
+def chunks(digests: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    """Yield slices of digests, each with how many places a statement for them has."""
+    start = 0
+    while start < len(digests):
+        left = len(digests) - start
+        size = next((size for size in _CHUNKS if size >= left), _CHUNKS[-1])
+        yield digests[start : start + size], size
+        start += size

@@ -7,7 +7,8 @@ noticeably.
 * Marks expire by a walk round the table in key order, a few thousand at a time: an index on the expiry would cost every
   insert, and dropping whole tables stalls for tenths of a second.
 * What is remembered is indexed, and expires by a walk of its own (:mod:`gateway.outbox.memories`).
-* Dead letters expire after ``dead_keep_s``, erasures after a month.
+* Dead letters expire after ``dead_keep_s``, erasures after a month, roll-ups after ``rollup_keep_s``
+  (:mod:`gateway.outbox.rollups`); counts without a commit of their own are written.
 * The disk is looked at, and the clock's anchor is kept.
 
 Marks expire by the store's time, everything else by the judging time (:mod:`gateway.steady`): a clock that jumps
@@ -23,9 +24,11 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.history import Cell
 from gateway.outbox.failures import failure_of
 from gateway.outbox.letters import discard_old
 from gateway.outbox.memories import Memories
+from gateway.outbox.rollups import Rollups
 from gateway.outbox.space import Space
 from gateway.steady import Anchor, Steady
 
@@ -56,7 +59,7 @@ class Upkeep:
     def __init__(
         self, connection: sqlite3.Connection, path: Path, steady: Steady, dead_keep_s: float,
         discarded: Callable[[dict[int, int]], None], memories: Memories, erased: MutableMapping[bytes, float],
-        space: Space,
+        space: Space, rollups: Rollups,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._wal = path.with_name(path.name + "-wal")
@@ -66,6 +69,7 @@ class Upkeep:
         self._memories = memories
         self._erased = erased
         self._space = space
+        self._rollups = rollups
         self._cursor = b""
         self._next_slice = 0.0
         self._next_anchor = 0.0
@@ -108,6 +112,7 @@ class Upkeep:
             self._expire_marks()
             self._expire_dead()
             self._tend(lambda: self._memories.step(self._steady.guarded()))
+            self._count(self._rollups.tend)
         if force or now >= self._next_anchor:
             self._next_anchor = now + _ANCHOR_EVERY_S
             self._tend(lambda: keep_anchor(self._connection, self._steady))
@@ -137,6 +142,12 @@ class Upkeep:
         self._connection.execute("BEGIN IMMEDIATE")
         step()
         self._connection.execute("COMMIT")
+
+    def _count(self, step: Callable[[], Callable[[], None]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        after = step()
+        self._connection.execute("COMMIT")
+        after()
 
     def _checkpoint(self, now: float, rows: int, *, force: bool) -> None:
         size = self.wal_bytes
@@ -193,9 +204,14 @@ class Upkeep:
         self._cursor = bytes(last) if count == _MARKS_A_SLICE else b""
 
     def _expire_dead(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        gone = discard_old(self._connection, self._steady.guarded() - self._dead_keep_s)
-        self._connection.execute("COMMIT")
+        cells: dict[Cell, int] = {}
+        gone: dict[int, int] = {}
+
+        def discard() -> Callable[[], None]:
+            gone.update(discard_old(self._connection, self._steady.guarded() - self._dead_keep_s, cells))
+            return self._rollups.write(cells)
+
+        self._count(discard)
         if gone:
             self._discarded(gone)
         now = int(self._steady.guarded())
