@@ -9,7 +9,7 @@ list, and that a lookalike needs a seed that is ``READY``.
 
 import base64
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -104,6 +104,7 @@ class AudienceSandbox:
         clock: Unix seconds now.
         script, log: Shared with the other stand-ins.
         tokens: The bearer tokens that are valid now, beside those of OAuth.
+        sending: Those of them that may send events and nothing else.
         accounts: The ad accounts; others are refused only when ``is_closed``.
     """
 
@@ -115,6 +116,7 @@ class AudienceSandbox:
         log: Log,
         tokens: Callable[[], set[str]],
         accounts: Iterable[str] | None,
+        sending: Collection[str] = (),
     ) -> None:
         self.clock = clock
         self.settings = Settings()
@@ -123,7 +125,7 @@ class AudienceSandbox:
         self.lists: dict[str, CustomerList] = {}
         self.audiences: dict[str, Audience] = {}
         self._configured = None if accounts is None else {one: f"Account {one}" for one in sorted(accounts)}
-        self._tokens = tokens
+        self._tokens, self._sending = tokens, frozenset(sending)
         self._windows = Windows(clock)
         self._script, self._log = script, log
         self._made = 0
@@ -176,6 +178,10 @@ class AudienceSandbox:
         handler = Handler(vendor="pinterest", route=route, run=run, error=_error, shorten=_shorten)
         return Endpoint(handler, self._script, self._log, self.clock)
 
+    def read_route(self, path: str, run: Callable[[Call], Any]) -> Route:
+        """Return the route of a GET that a token with ``ads:read`` opens; what ``run`` returns is its JSON."""
+        return Route(f"/v5{path}", self.endpoint(path, lambda call: self._checked(call, run)), methods=["GET"])
+
     def _routes(self) -> list[Route]:
         base = "/ad_accounts/{ad_account_id}"
 
@@ -210,6 +216,8 @@ class AudienceSandbox:
         granted = self.grants.access(token)
         if scheme.lower() != "bearer" or (granted is None and token not in self._tokens()):
             raise Refused(401)
+        if token in self._sending:
+            raise Refused(403)
         is_read = call.method == "GET"
         if granted is not None and f"ads:{'read' if is_read else 'write'}" not in granted.scope.split():
             raise Refused(403)

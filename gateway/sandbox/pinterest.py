@@ -24,6 +24,7 @@ from gateway.sandbox.control import control_routes
 from gateway.sandbox.endpoint import Call, EventsEndpoint
 from gateway.sandbox.faults import Fault, Faults
 from gateway.sandbox.klaviyo import KlaviyoSandbox
+from gateway.sandbox.quality import quality_route
 from gateway.sandbox.record import Record
 from gateway.sandbox.rules import event_error, event_warning, hashes_sound
 from gateway.sandbox.schema import Event, InvalidRequest, decode_events, raw_events
@@ -38,6 +39,7 @@ class SandboxConfig(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
 
     Args:
         tokens: Bearer tokens that are valid at the start.
+        conversion_tokens: Those of them that may send events and nothing else, as one of Ads Manager.
         ad_accounts: Accounts that the tokens may use; `None`: any (of 1 to 18 digits).
         event_names: Advertiser-defined event names: they get no warning.
         rate: Calls a minute for each ad account before 429; `None`: no limit (Pinterest's: 5,000).
@@ -54,6 +56,7 @@ class SandboxConfig(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     """
 
     tokens: tuple[str, ...] = ("sandbox-token",)
+    conversion_tokens: frozenset[str] = frozenset()
     ad_accounts: frozenset[str] | None = None
     event_names: frozenset[str] = frozenset()
     rate: int | None = None
@@ -95,11 +98,12 @@ class PinterestSandbox:
         self._minutes: dict[str, tuple[float, int]] = {}
         self.script, self.log = Script(), Log()
         self.audiences = AudienceSandbox(
-            clock, script=self.script, log=self.log, tokens=lambda: self.tokens, accounts=config.ad_accounts
-        )
+            clock, script=self.script, log=self.log, tokens=lambda: self.tokens, accounts=config.ad_accounts,
+            sending=config.conversion_tokens,
+        )  # fmt: skip
         self.klaviyo = KlaviyoSandbox(clock, script=self.script, log=self.log, keys=config.klaviyo_keys)
         events = Route("/v5/ad_accounts/{ad_account_id}/events", EventsEndpoint(self), methods=["POST"])
-        lists = [*self.audiences.routes, *self.klaviyo.routes, *audience_control_routes(self)]
+        lists = [*self.audiences.routes, *self.klaviyo.routes, *audience_control_routes(self), quality_route(self)]
         self.app = Starlette(routes=[events, *control_routes(self), *lists])
 
     def revoke(self, token: str | None = None) -> None:

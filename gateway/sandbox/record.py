@@ -77,7 +77,7 @@ class Record:
         self._window_s = window_s
         self._path = path
         self._accounts: dict[str, _Account] = {}
-        self._newest: deque[tuple[str, bytes]] = deque(maxlen=keep)
+        self._newest: deque[tuple[str, bytes, str]] = deque(maxlen=keep)
         self._file: TextIO | None = None
         self._load()
 
@@ -109,7 +109,7 @@ class Record:
                 continue
             offline = event.action_source == "offline" or event.event_time < late_before
             self._mark(ad_account_id, event.event_name, event.event_id, offline, now)
-            self._newest.append((event.event_name, bytes(raw)))
+            self._newest.append((event.event_name, bytes(raw), ad_account_id))
             if self._path is not None:
                 lines.append(
                     Line(
@@ -128,8 +128,13 @@ class Record:
 
     def raw_events(self, *, limit: int | None = None, name: str | None = None) -> list[bytes]:
         """Return the same as `events`, as JSON texts."""
-        found = [raw for event_name, raw in list(self._newest) if name is None or event_name == name]
+        found = [raw for event_name, raw, _ in list(self._newest) if name is None or event_name == name]
         return found if limit is None else found[max(0, len(found) - limit) :]
+
+    def of_account(self, ad_account_id: str) -> list[dict[str, Any]]:
+        """Return the newest kept events of one ad account, as sent."""
+        kept = [raw for _, raw, account in list(self._newest) if account == ad_account_id]
+        return [msgspec.json.decode(raw, type=dict[str, Any]) for raw in kept]
 
     def ids(self, ad_account_id: str | None = None) -> dict[str, int]:
         """Return `"event_name event_id"` with its number of kept copies, of one ad account or of all."""

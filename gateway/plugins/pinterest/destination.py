@@ -17,6 +17,7 @@ from gateway import (
     HttpClient,
     Identifiers,
     Paused,
+    Quality,
     Refused,
     Retry,
     SealedEvent,
@@ -32,6 +33,7 @@ from gateway.plugins.pinterest.answer import verdict
 from gateway.plugins.pinterest.objects import ConversionEvent, EventsRequest
 from gateway.plugins.pinterest.options import PinterestOptions, check
 from gateway.plugins.pinterest.people import hashed_user
+from gateway.plugins.pinterest.quality import read_quality
 
 #: Events encoded in one go.
 _SLICE = 100
@@ -110,6 +112,10 @@ class Pinterest(Destination):
             return None
         kind = "refused" if isinstance(first, Refused) else "could not take"
         return f"Pinterest {kind} a test event ({first.reason})."
+
+    async def quality(self, lookback: str) -> Quality:
+        """Ask for the event quality score of ``1d`` or ``14d``; needs a token with ``ads:read``."""
+        return await read_quality(self.context.http, self.options, self.name, lookback)
 
     def _paused_words(self, status: int) -> str:
         where = f"[destinations.{self.name}]"

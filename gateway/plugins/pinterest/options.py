@@ -30,6 +30,8 @@ class PinterestOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_event_age_s: Older events are refused; 0: no limit; None: the pipeline's.
         event_names: Advertiser-defined event names, exactly as defined at Pinterest.
         partner_name: ``ss-name``, only where Pinterest has agreed one.
+        quality_token: An OAuth token with ``ads:read``, for Pinterest's event quality score; None: ``token`` is tried.
+        match_rate: What Ads Manager shows as the match rate, 0 to 1; for the page Health only.
     """
 
     ad_account_id: Annotated[str, Meta(pattern=r"\A[0-9]{1,18}\Z")]
@@ -44,6 +46,8 @@ class PinterestOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_event_age_s: Annotated[int, Meta(ge=0)] | None = None
     event_names: tuple[EventName, ...] = ()
     partner_name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\Z")] | None = None
+    quality_token: Secret | None = None
+    match_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 def check(options: PinterestOptions) -> None:
@@ -56,4 +60,6 @@ def check(options: PinterestOptions) -> None:
     """
     if not _TOKEN.match(options.token.value.strip()):
         raise ValueError("token must be printable ASCII without spaces: copy it again from Ads Manager.")
+    if options.quality_token is not None and not _TOKEN.match(options.quality_token.value.strip()):
+        raise ValueError("quality_token must be printable ASCII without spaces: copy it again.")
     check_url("base_url", options.base_url)
