@@ -12,7 +12,10 @@ from rich.markup import escape
 
 from gateway.command import config_option
 from gateway.commands.audiences import audiences
+from gateway.commands.events import events
 from gateway.commands.extension import ExtensibleGroup
+from gateway.commands.hash_password import hash_password
+from gateway.commands.health import health
 from gateway.commands.options import json_option
 from gateway.commands.quarantine import quarantine
 from gateway.commands.salvage import salvage
@@ -49,11 +52,14 @@ def serve(config_file: str | None) -> None:
 @click.option(
     "--online", is_flag=True, help="Also send one test event to each destination (?test=true, recorded nowhere)."
 )
-def check(config_file: str | None, *, online: bool) -> None:
+@click.option("--alert", is_flag=True, help="With --online: also send a test alarm to [alerts] url.")
+def check(config_file: str | None, *, online: bool, alert: bool) -> None:
     """Check configuration, plugins and store without serving."""
     from gateway.commands.check import check as run
 
-    if not run(_path(config_file), online=online, console=_out):
+    if alert and not online:
+        raise click.UsageError("--alert sends something: it needs --online.")
+    if not run(_path(config_file), online=online, alert=alert, console=_out):
         sys.exit(1)
 
 
@@ -333,6 +339,9 @@ def new_adapter(name: str, folder: Path | None) -> None:
 cli.add_command(audiences)
 cli.add_command(salvage)
 cli.add_command(quarantine)
+cli.add_command(hash_password)
+cli.add_command(events)
+cli.add_command(health)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from gateway.errors import ConfigError
 from gateway.event import Struct
 from gateway.hit import Secret
 from gateway.tables import (
+    Alerts,
     Audiences,
     Operator,
     Pipeline,
@@ -56,6 +57,7 @@ class Config(Struct, frozen=True, kw_only=True):
     pipeline: Pipeline = Pipeline()
     audiences: Audiences = Audiences()
     quarantine: Quarantine = Quarantine()
+    alerts: Alerts = Alerts()
     sites: dict[str, Site] = msgspec.field(default_factory=dict)
     sources: dict[str, SourceTable] = msgspec.field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -91,7 +93,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 _SECTIONS: Mapping[str, type[Table]] = {
     "server": Server, "operator": Operator, "store": Store, "pipeline": Pipeline, "audiences": Audiences,
-    "quarantine": Quarantine,
+    "quarantine": Quarantine, "alerts": Alerts,
 }  # fmt: skip
 _KEYED: Mapping[str, type[Table]] = {"sites": Site, "sources": SourceTable}
 _PLUGGED = ("destinations", "audience_sources", "audience_sinks")
@@ -236,7 +238,7 @@ _LEAST: Sequence[tuple[str, str, float]] = (
     ("server", "max_connections", 1), ("server", "max_requests", 1), ("server", "max_body_mb", 8),
     ("server", "rate_per_s", 0), ("server", "rate_burst", 1), ("server", "graceful_s", 0),
     ("store", "min_free_mb", 0), ("store", "ballast_mb", 0), ("store", "max_waiting", 1),
-    ("quarantine", "keep_s", 1), ("quarantine", "max_mb", 1),
+    ("quarantine", "keep_s", 1), ("quarantine", "max_mb", 1), ("alerts", "repeat_s", 60),
 )  # fmt: skip
 
 

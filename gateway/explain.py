@@ -16,7 +16,7 @@ from gateway.errors import ConfigError, Rejected
 from gateway.event import Struct
 from gateway.hit import Hit
 from gateway.outcome import Outcome
-from gateway.pipeline import Pipeline, Route
+from gateway.pipeline import Pipeline, Reply, Route
 from gateway.urls import is_personal, strip_personal
 
 _SHOWN_HASH = 6
@@ -79,8 +79,16 @@ def read_capture(content: bytes, route: Route, received_at: float) -> Hit:
     )
 
 
-async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -> Explanation:
-    """Run one hit through every step short of admission; ``verify`` false leaves the proof of authenticity out."""
+async def explain(
+    pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool, reply: Reply | None = None
+) -> Explanation:
+    """
+    Run one hit through every step short of admission.
+
+    Args:
+        pipeline: The current one. ``verify`` false leaves the proof of authenticity out.
+        reply: What was answered to the hit when it came: its outcomes are told, and none are rehearsed.
+    """
     steps: list[Step] = []
     payloads: list[Any] = []
     destinations = {destination.name: destination for destination in route.destinations}
@@ -97,6 +105,9 @@ async def explain(pipeline: Pipeline, route: Route, hit: Hit, *, verify: bool) -
     except Rejected as error:
         text = f"{error.status} {error.reason}: {error.message} {error.hint}".strip()
         return Explanation(steps=tuple(steps), error=f"{text} ({error.cause})" if error.cause else text)
+    if reply is not None:
+        told = tuple([outcome for outcomes in reply.items for outcome in outcomes])
+        return Explanation(steps=tuple(steps), payloads=tuple(payloads), outcomes=told)
     outcomes = [outcome for draft in drafts for outcome in draft.outcomes]
     admissions = iter(await pipeline.rehearse(drafts))
     for draft in drafts:

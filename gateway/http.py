@@ -6,7 +6,7 @@ limit and every answer a cap.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,21 @@ class Control:
             headers={name.lower(): value for name, value in response.headers.items()},
             body=response.content,
         )
+
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[tuple[int, str]]:
+        """
+        Give the answer's status with each line of it as it comes, until the server ends it.
+
+        Raises:
+            Unreachable: No server listens on the socket, or it went away.
+        """
+        limits = httpx.Timeout(30.0, read=60.0)  # a stream gives a sign of life more often
+        try:
+            async with self._client.stream("GET", path, params=dict(params), timeout=limits) as response:
+                async for line in response.aiter_lines():
+                    yield response.status_code, line
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the running gateway does not answer ({type(error).__name__})", sent=True) from error
 
     async def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:

@@ -29,6 +29,7 @@ from gateway.answers import (
     write,
 )
 from gateway.assets import FILE_METHODS, Assets, Header
+from gateway.captures import Captures
 from gateway.deadline import Deadline
 from gateway.errors import Rejected, Unavailable
 from gateway.hit import Hit
@@ -66,6 +67,8 @@ class Ingress:
         clock: Wall time, Unix seconds.
         guard: Isolates strangers' adapters where a file of theirs is asked for.
         budget: What requests under way may take. ``rate_limit`` bounds the hits of one address.
+        captures: Takes the next hit of a source that an operator watches.
+        answered: Called with source, status, and why the hit as a whole was refused, after each answer was made.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Ingress:
         guard: Guard,
         budget: Budget,
         rate_limit: RateLimit,
+        captures: Captures | None = None,
+        answered: Callable[[str, int, str | None], None] = lambda _source, _status, _refusal: None,
     ) -> None:
         self._wiring = wiring
         self._clock = clock
@@ -85,6 +90,9 @@ class Ingress:
         self._assets = Assets(guard)
         self._budget = budget
         self._rate_limit = rate_limit
+        self._captures = captures or Captures(clock)
+        self._watched = self._captures.watched
+        self._answered = answered
         self._patience = Deadline(PATIENCE_S, PATIENCE_STEP_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +149,7 @@ class Ingress:
             status, extra = 503, [*JSON, retry_after(30)]
             body = error_body("internal", "The gateway failed; nothing was accepted.", "Send it again later.")
         self._tally.hits[(line["source"], str(status))] += 1
+        self._answered(line["source"], status, line.get("reason"))
         line["status"] = status
         line["ms"] = round((time.perf_counter() - started) * 1000, 2)
         self._log.write(line)
@@ -154,13 +163,18 @@ class Ingress:
             Overloaded: It took too long: an enricher, the memory or the disk. Was it still waiting to be written, it is
                 taken back; while it is being written nobody can know, and the sender must repeat it.
         """
+        seen = self._captures.take(hit) if route.source.name in self._watched else None
         task = self._patience.start()
         cancelled = False
         try:
-            return await take(wiring.pipeline, wiring.quarantine, route, hit)
+            reply = await take(wiring.pipeline, wiring.quarantine, route, hit)
         except asyncio.CancelledError:
             cancelled = True
             raise
+        else:
+            if seen is not None:
+                seen.reply = reply
+            return reply
         finally:
             if self._patience.stop(task, cancelled=cancelled):
                 raise Overloaded("time", "The hit could not be dealt with in time.")

@@ -224,6 +224,37 @@ Result = Delivered | Refused | Retry
 Verdict = Sequence[Result] | Retry | Unclear | Paused
 
 
+class Component(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """
+    What a vendor measured of one component of the events of one name, in percent; ``issues`` in its own words.
+
+    ``overlap`` is the share of a page's tag's events that came from a server too.
+    """
+
+    name: str
+    event: str
+    coverage: float
+    overlap: float | None = None
+    issues: tuple[str, ...] = ()
+
+
+class Score(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A vendor's own score of the events that came one way (``ingestion``) from one ``platform``, in its own words."""
+
+    status: str
+    platform: str
+    ingestion: str
+    lookback: str
+    components: tuple[Component, ...] = ()
+
+
+class Quality(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """What a vendor says of the events it got: its scores, or in ``problem`` why there are none, and what to do."""
+
+    scores: tuple[Score, ...] = ()
+    problem: str | None = None
+
+
 class Batch(Struct, frozen=True, kw_only=True):
     """Up to ``batch_size`` sealed events of one kind: all live or all test, all offline or none."""
 
@@ -280,6 +311,14 @@ class Destination(ABC):
         """
         Try the credentials without delivering anything; None when they work, else what is wrong. For ``check
         --online``.
+        """
+        return None
+
+    async def quality(self, lookback: str) -> Quality | None:  # noqa: ARG002 - for destinations to override
+        """
+        Ask the vendor how good the events of ``lookback`` (``1d``, ``14d``) are; None: it keeps no score.
+
+        One bounded call; whatever fails is a sentence in the answer and never raised.
         """
         return None
 

@@ -8,12 +8,12 @@ killed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.errors import PluginFailed, Rejected, Unavailable
-from gateway.interfaces import Delivered, Paused, Refused, Retry, Unclear
+from gateway.interfaces import Batch, Delivered, Destination, Paused, Refused, Retry, Unclear, Verdict
 
 T = TypeVar("T")
 _log = logging.getLogger("gateway.plugins")
@@ -81,6 +81,35 @@ class Guard:
         if isinstance(result.error, Rejected | Unavailable):
             raise result.error
         raise self.failure(name, result.error) from result.error
+
+    async def sent(self, destination: Destination, batch: Batch, limit_s: float) -> Verdict:
+        """
+        Have a destination send a batch that is nobody's delivery: a test.
+
+        Raises:
+            Unavailable: It raised, took longer than ``limit_s``, or returned rubbish.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                verdict = await destination.send(batch)
+            if not is_verdict(verdict, len(batch.events)):
+                raise TypeError("something else than a verdict on its batch")
+        except Exception as error:
+            raise self.failure(destination.name, error) from error
+        return verdict
+
+    async def asked(self, name: str, call: Callable[[], Awaitable[T]], limit_s: float) -> T:
+        """
+        Ask a plugin something that no hit depends on.
+
+        Raises:
+            Unavailable: It raised, or took longer than ``limit_s``.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                return await call()
+        except Exception as error:
+            raise self.failure(name, error) from error
 
     def _returned(self) -> None:
         self._running -= 1

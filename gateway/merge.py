@@ -78,6 +78,10 @@ class _Merge:
             changes["purchase"] = self._purchase()
             changes["extra"] = self._each(kept.extra, copy.extra, "browser")
             changes["notes"] = tuple(dict.fromkeys((*kept.notes, *copy.notes)))
+        elif copy.tag and not kept.tag and copy.event_id == kept.event_id:
+            # nothing of it changes: its id turns out to be the tag's too
+            changes["tag"] = True
+            self._note("event_id")
         changes["origins"] = self._origins
         return structs.replace(kept, **changes)
 

@@ -8,169 +8,52 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from gateway import config as configuration
-from gateway import identifiers, settings
+from gateway import history, identifiers
+from gateway.alarms import Alarms
+from gateway.alarms.watch import Watch
+from gateway.assembly import Clock
+from gateway.assembly import Parts as Parts
+from gateway.assembly import assemble as assemble
 from gateway.audiences.barred import Refusals
-from gateway.audiences.wiring import Mirror, Plugged, plugged
+from gateway.audiences.wiring import Mirror
+from gateway.audit import Audit
+from gateway.captures import Captures
 from gateway.config import Config
+from gateway.detectors import Detectors
 from gateway.errors import ConfigError, GatewayError
-from gateway.event import Struct
+from gateway.event import SealedEvent
 from gateway.hit import Source
 from gateway.http import Client
 from gateway.identity import Windows
 from gateway.ingress import Ingress, Wiring
-from gateway.interfaces import Context, Destination, HttpClient
+from gateway.interfaces import HttpClient
 from gateway.isolation import Guard
+from gateway.livestream import LiveStreams
 from gateway.logs import HitLog
 from gateway.memory import Memory
+from gateway.minutes import Minutes
 from gateway.outbox import Kind, Lane, Outbox
 from gateway.outbox.sqlite import SqliteOutbox
+from gateway.outcome import Outcome
 from gateway.overload import Budget, Limits
-from gateway.pipeline import Pipeline, Reply, Route
-from gateway.pluginhost import PluginHost
-from gateway.quarantine import Quarantine, Terms, key_of
+from gateway.pipeline import Pipeline, Reply
+from gateway.quality import QualityBook
+from gateway.quarantine import Quarantine
 from gateway.ratelimit import RateLimit
+from gateway.recent import Recent
 from gateway.replaying import Replays
 from gateway.sender import Sender
 from gateway.tables import Pipeline as PipelineTable
-from gateway.tables import Site
 from gateway.tally import Tally
+from gateway.trial import Trials
+from gateway.warnings_seen import WarningsSeen
 
 _log = logging.getLogger("gateway.runtime")
-_SERVER_BYTES = 8 << 20
-_PUBLIC_BYTES = 1 << 20
-Clock = Callable[[], float]
-
-
-class Parts(Struct, frozen=True, kw_only=True):
-    """What a configuration means: plugins, destinations by name, routes by source, and who mirrors lists."""
-
-    config: Config
-    host: Any  # PluginHost
-    destinations: dict[str, Any]  # Destination
-    routes: dict[str, Route]
-    audiences: Plugged
-    quarantine: Terms = Terms()
-    warnings: tuple[str, ...] = ()
-
-
-def assemble(
-    config: Config,
-    http: HttpClient | None,
-    extra_plugins: Mapping[str, object] | None = None,
-    clock: Clock = time.time,
-) -> Parts:
-    """
-    Put plugins and configuration together without starting anything.
-
-    Raises:
-        ConfigError: The file names something that no plugin provides, or options that a plugin does not take.
-        PluginError: A plugin cannot be used.
-    """
-    context = Context(
-        http=http,
-        trusted_proxies=config.server.trusted_proxies,
-        clock=clock,
-        options=config.plugins,
-        folder=config.path.parent,
-        state=config.store_path.parent,
-    )
-    host = PluginHost(context, config.disabled_plugins, extra_plugins)
-    _check_plugin_tables(config, host)
-    warnings = list(config.warnings)
-    destinations = {
-        name: _destination(config, name, table, host, context, warnings) for name, table in config.destinations.items()
-    }
-    routes = {name: _route(config, name, host, destinations, warnings) for name in config.sources}
-    audiences = plugged(config, host, context, warnings)
-    host.ordered_enrichers(config.pipeline.enrichers)
-    return Parts(
-        config=config, host=host, destinations=destinations, routes=routes, audiences=audiences,
-        quarantine=_terms(config, warnings), warnings=tuple(warnings),
-    )  # fmt: skip
-
-
-def _terms(config: Config, warnings: list[str]) -> Terms:
-    table, key = config.quarantine, None
-    if table.key is not None:
-        if isinstance(table.key, str):
-            warnings.append('[quarantine] key: a literal secret in the file; use { env = "…" }.')
-        given = configuration.secret(table.key, config, "[quarantine] key")
-        key = key_of(given.value, f"{config.path}: [quarantine] key")
-    return Terms(
-        key=key, keep_s=table.keep_s, max_bytes=table.max_mb << 20, min_free_bytes=config.store.min_free_mb << 20
-    )  # fmt: skip
-
-
-def _check_plugin_tables(config: Config, host: PluginHost) -> None:
-    known = {loaded.name for loaded in host.listing()}
-    for name in config.plugins:
-        if name not in known:
-            raise ConfigError(f"{config.path}: [plugins.{name}] names no plugin. Known are {', '.join(sorted(known))}.")
-
-
-def _destination(
-    config: Config, name: str, table: Mapping[str, Any], host: PluginHost, context: Context, warnings: list[str]
-) -> Destination:
-    where = f"destinations.{name}"
-    if not isinstance(table, dict):
-        raise ConfigError(f"{config.path}: [{where}] must be a table.")
-    options = dict(table)
-    kind = options.pop("type", None)
-    if kind not in host.destination_types:
-        raise ConfigError(
-            f"{config.path}: [{where}] type must be one of {', '.join(sorted(host.destination_types))}"
-            f"{f', not {kind!r}' if kind is not None else ''}."
-        )
-    cls = host.destination_types[kind]
-    decoded = settings.options(config, options, cls.Options, where, warnings)
-    try:
-        destination = cls(name, decoded, context)
-    except ValueError as error:
-        raise ConfigError(f"{config.path}: [{where}] {error}") from error
-    destination.default_max_age_s = config.pipeline.max_event_age_s
-    return destination
-
-
-def _route(
-    config: Config, name: str, host: PluginHost, destinations: Mapping[str, Destination], warnings: list[str]
-) -> Route:
-    table = config.sources[name]
-    adapter = host.adapters.get(table.adapter)
-    if adapter is None:
-        known = ", ".join(sorted(host.adapters))
-        raise ConfigError(
-            f"{config.path}: [sources.{name}] adapter '{table.adapter}' is not installed. Known are {known}."
-        )
-    source = settings.source(config, name, adapter, warnings)
-    site = config.sites.get(source.site, Site())
-    return Route(
-        source=source,
-        adapter=adapter,
-        destinations=tuple(destinations[destination] for destination in table.destinations),
-        inline=host.is_ours(adapter),
-        id_template=site.event_id,
-        max_bytes=_SERVER_BYTES if source.is_server else _PUBLIC_BYTES,
-        hold_s=site.hold_s,
-        held_for=_shared(config, name),
-        signed_checkout=site.checkout == "signed",
-    )
-
-
-def _shared(config: Config, name: str) -> frozenset[str]:
-    """Return the destinations that other sources of the same site feed too."""
-    site = config.site_of(name)
-    others = {
-        destination
-        for other, table in config.sources.items()
-        if other != name and config.site_of(other) == site
-        for destination in table.destinations
-    }
-    return frozenset(others.intersection(config.sources[name].destinations))
 
 
 def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
@@ -187,6 +70,7 @@ def open_outbox(config: Config, clock: Clock = time.time) -> SqliteOutbox:
         business_key_s=config.pipeline.business_key_s,
         dead_keep_s=config.pipeline.dead_keep_s,
         memory_keys=config.pipeline.memory_keys,
+        rollup_keep_s=config.pipeline.rollup_keep_s,
         min_free=config.store.min_free_mb << 20,
         ballast=config.store.ballast_mb << 20,
     )
@@ -225,8 +109,20 @@ class Gateway:
         self.memory = Memory(self.outbox, clock, config.pipeline.memory_s)
         self.tally = Tally()
         self.started_at = clock()
+        self.minutes = Minutes(clock)
+        self.audit = Audit(config.store_path.with_name("audit.log"), clock)
+        self.alarms = Alarms(clock, config.store_path.with_name(f"{config.store_path.name}.alarms"))
         self.hit_log = hit_log or HitLog()
         self._guard = Guard(self._count_failure)
+        self.warnings_seen = WarningsSeen(clock)
+        self.recent = Recent(clock=clock)
+        self.live = LiveStreams(self.recent)
+        self.captures = Captures(clock)
+        self.trials = Trials(self._guard, lambda: self._wiring.pipeline)
+        self.detectors = Detectors(clock)
+        self.quality = QualityBook(
+            config.store_path.parent / "quality.jsonl", clock, self._guard, lambda: self.parts.destinations
+        )
         self.quarantine = Quarantine(
             config.store_path.parent / "quarantine", self.parts.quarantine, clock, self.tally.kept, self._alarm
         )
@@ -237,10 +133,19 @@ class Gateway:
         self._wiring = self._wire(self.parts)
         self.sender = self._make_sender(self.parts)
         self.ingress = Ingress(
-            lambda: self._wiring, clock, self.tally, self.hit_log, self._guard, self.budget, self.rate_limit
+            lambda: self._wiring,
+            clock,
+            self.tally,
+            self.hit_log,
+            self._guard,
+            self.budget,
+            self.rate_limit,
+            self.captures,
+            self._answered,
         )
         self.audiences = self._mirror()
         self._ready: tuple[float, str | None] = (-1e9, None)
+        self.watch = Watch(self, self.alarms, self._http)
         for warning in self.parts.warnings:
             _log.warning("config_warning", extra={"warning": warning})
         for found in self.outbox.damaged:
@@ -269,13 +174,20 @@ class Gateway:
             self._alarm,
             self._observe,
             lambda ended: self.sender.settled(ended),
-            self.replays.erased,
+            self._erased,
             self.budget.judge,
+            self.detectors.note,
+            self._told,
         )
         return Wiring(parts.routes, pipeline, self.quarantine)
 
+    def _erased(self, subjects: Sequence[bytes]) -> None:
+        self.replays.erased(subjects)
+        self.captures.clear()
+        self.recent.forget()
+
     def _make_sender(self, parts: Parts) -> Sender:
-        observers = list(parts.host.observers.values())
+        observers = [self.recent, self.warnings_seen, self.minutes, *parts.host.observers.values()]
         retry_life_s = parts.config.pipeline.retry_life_s
         return Sender(list(parts.destinations.values()), self.outbox, retry_life_s, observers, self.tally)
 
@@ -288,11 +200,24 @@ class Gateway:
 
     def _alarm(self, reason: str, message: str, source: str) -> None:
         self.tally.alarms[(reason, source)] += 1
+        self.alarms.heard(reason, message, source)
         _log.error("alarm", extra={"reason": reason, "detail": message, "source": source})
+
+    def _told(self, source: str, outcome: Outcome, event: SealedEvent | None) -> None:
+        self.recent.add(source, outcome, event)
+        if event is None:  # everything else is counted in its commit
+            self.outbox.count({history.aside(source, outcome): 1})
+
+    def _answered(self, source: str, status: int, refusal: str | None) -> None:
+        self.outbox.count({history.hit(source, status): 1})
+        if refusal is not None:
+            self.recent.refused(source, status, refusal)
 
     def _observe(self, source: Source, reply: Reply) -> None:
         for outcomes in reply.items:
             self.tally.admitted(source.name, outcomes)
+            if not any(one.is_test for one in outcomes):
+                self.minutes.received(source.name)
 
     @property
     def switched_off(self) -> set[str]:
@@ -309,6 +234,8 @@ class Gateway:
         self.sender.start()
         self.audiences.start()
         self.quarantine.start()
+        self.quality.start()
+        self.watch.start()
 
     async def reload(self, path: Path) -> str | None:
         """Take the file over; returns why not, and everything stays as it was."""
@@ -349,14 +276,18 @@ class Gateway:
         return self._ready[1]
 
     async def stop_sending(self) -> None:
-        """Claim no more, and finish the calls under way in bounded time; harmless twice."""
+        """End the streams, claim no more, and finish the calls under way in bounded time; harmless twice."""
+        self.live.close()
+        await self.watch.stop()
         limit_s = self.parts.config.server.graceful_s
         await asyncio.gather(self.sender.stop(limit_s), self.audiences.close(limit_s))
 
     async def stop(self) -> None:
         """Finish what is in flight in bounded time, then release the store."""
         await self.stop_sending()
+        self.captures.close()
         await self.replays.close()
+        await self.quality.close()
         await self.quarantine.close()
         await self.outbox.close()
         self._guard.close()

@@ -78,7 +78,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
     ``[pipeline]``: windows in seconds; ``enrichers`` names them in order, empty: by their own order.
 
     ``memory_s`` is how long click ids and choices are remembered (0: not at all), ``memory_keys`` under how many keys
-    at most.
+    at most. ``rollup_keep_s`` is how long counts by hour are kept.
     """
 
     dedup_window_s: int = 172_800
@@ -88,6 +88,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
     dead_keep_s: int = 1_209_600
     memory_s: int = 2_592_000
     memory_keys: int = 1_000_000
+    rollup_keep_s: int = 7_776_000
     enrichers: tuple[str, ...] = ()
 
 
@@ -103,6 +104,13 @@ class Audiences(Table, frozen=True, kw_only=True):
     max_missing: float = 0.05
     include_suppressed: bool = False
     parallel: int = 4
+
+
+class Alerts(Table, frozen=True, kw_only=True):
+    """``[alerts]``: where alarms are sent to, and after how many seconds one that stands is sent again."""
+
+    url: SecretValue | None = None
+    repeat_s: float = 21_600.0
 
 
 class Site(Table, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway.event import STANDARD_NAMES
+from gateway.history import code_of
 from gateway.outcome import Outcome, Settled
 
 #: Source: Pinterest help page "The Pinterest API for Conversions": later than one hour counts as offline.
@@ -124,11 +125,6 @@ class Tally(Collector):
             edges = [*map(floatToGoString, _BUCKETS), "+Inf"]
             family.add_metric([destination], list(zip(edges, total, strict=True)), self._lateness_s[destination])
         return family
-
-
-def code_of(reason: str | None) -> str:
-    """Return the code of a reason: what stands before a colon; a vendor's wording stays out of labels."""
-    return (reason or "").split(":", 1)[0][:40]
 
 
 def _family(name: str, text: str, labels: Iterable[str], rows: Counter[tuple[str, ...]] | Counter[Event]) -> Metric:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,14 @@ class Hits:
 
 
 def fill(path: Path, leave: int) -> None:
-    """Fill a disk with a file, but for so many bytes."""
-    found = os.statvfs(path.parent)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, found.f_bavail * found.f_frsize - leave))
+    """Fill a disk with a file, but for so many bytes; a checkpoint may be writing meanwhile."""
+    for _ in range(100):
+        found = os.statvfs(path.parent)
+        with path.open("wb") as file, contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, max(1, found.f_bavail * found.f_frsize - leave))
+            return
+        time.sleep(0.01)
+    raise AssertionError("the disk cannot be filled")
 
 
 def delivered(pair: Pair) -> dict[str, int]:

@@ -143,6 +143,7 @@ TABLES: dict[str, Any] = {
     "`[store]`": tables.Store,
     "`[pipeline]`": tables.Pipeline,
     "`[quarantine]`": tables.Quarantine,
+    "`[alerts]`": tables.Alerts,
     "`[sites.NAME]`": tables.Site,
     "`[sources.NAME]`": tables.SourceTable,
     '`[destinations.NAME]` with `type = "pinterest"`': PinterestOptions,
@@ -187,7 +188,7 @@ def test_toml_blocks_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.M
     for block in found:
         raw = tomllib.loads(block)
         for name in re.findall(r'env = "([A-Z_]+)"', block):
-            monkeypatch.setenv(name, "secret-value")
+            monkeypatch.setenv(name, "https://hooks.example.com/1" if name.endswith("_URL") else "secret-value")
         raw.setdefault("destinations", {"pinterest": {"type": "pinterest", "ad_account_id": "1", "token": "t"}})
         for source in raw.get("sources", {}).values():
             source.setdefault("adapter", "tealium")

@@ -194,6 +194,8 @@ def test_the_description_is_one() -> None:
 
 #: Never called by Schemathesis: they write files where the body says.
 _WRITING = frozenset({"/api/export", "/api/backup", "/api/salvage"})
+#: Nor is this: a sound call of it never ends.
+_ENDLESS = frozenset({"/api/events/stream"})
 
 
 def _sound(found: Any) -> Any:
@@ -224,7 +226,7 @@ def test_answers_are_as_described(served: Served, listener: str) -> None:
     session = requests.Session()
     session.trust_env = False
     operations = [_sound(one) for one in schema.get_all_operations()]
-    operations = [one for one in operations if one.path not in _WRITING]
+    operations = [one for one in operations if one.path not in _WRITING | _ENDLESS]
     sent = 0
     for operation in operations:
         name = operation.path.split("/")[2] if operation.path.startswith("/in/") else ""

@@ -18,6 +18,7 @@ from gateway.hit import Secret
 from gateway.ingress import public_app
 from gateway.logs import HitLog
 from gateway.operator import operator_app
+from gateway.operator.roles import PageRoute
 from gateway.runtime import Gateway
 from gateway.testing.app import complete
 from gateway.testing.asgi import AppClient
@@ -56,11 +57,19 @@ def routes(found: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, set[
             yield path.replace("{id}", "1").replace("{name}", "x"), set(route.methods or {"GET"})
 
 
+#: Never end by themselves; tests/test_live.py reads them.
+STREAMS = frozenset({"/api/events/stream", "/live/stream"})
+
+
 def table(app: Any) -> dict[str, set[str]]:
-    """Return the operator's routes, from the app itself."""
+    """Return the operator's routes but pages (tests/test_pages_security.py) and streams, from the app itself."""
     inner = app._app
     assert isinstance(inner, Starlette)
-    return dict(routes(inner.routes))
+    found: dict[str, set[str]] = {}
+    for path, methods in routes([route for route in inner.routes if not isinstance(route, PageRoute)]):
+        if path not in STREAMS:
+            found.setdefault(path, set()).update(methods)
+    return found
 
 
 def client(app: Any) -> httpx.AsyncClient:

@@ -8,10 +8,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-_PHASES = {
-    "scan": "reading members", "quick": "reading who joined", "compare": "comparing", "create": "creating the audience",
-    "add": "adding", "remove": "removing", "forget": "tidying up",
-}  # fmt: skip
+from gateway.audience_words import PHASES
+
 EVERY_S = 5.0
 
 
@@ -21,7 +19,7 @@ def shown_on(console: Console) -> "Bars | Lines":
 
 
 def _text(one: dict[str, Any]) -> str:
-    return f"{one['connection']}: {_PHASES.get(one['phase'], one['phase'])}"
+    return f"{one['connection']}: {PHASES.get(one['phase'], one['phase'])}"
 
 
 class Bars:

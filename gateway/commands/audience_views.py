@@ -8,16 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gateway import audience_words as words
+
 _COLOURS = {"ok": "green", "held": "red", "attention": "red", "new": "cyan"}
-#: Source: Pinterest API v5, Audience.status: at least 100 Pinterest accounts are needed.
-_TOO_SMALL = (
-    "TOO_SMALL: fewer than 100 of these people have a Pinterest account. Nothing is wrong: only people with an account "
-    "count, so an audience is always smaller than its list, and Pinterest takes up to 48 hours. It grows with the list."
-)
-_LEFT_OUT = {
-    "no_email": "without e-mail", "invalid_email": "with an unusable e-mail", "suppressed": "suppressed",
-    "unsubscribed": "unsubscribed", "opted_out": "opted out or erased",
-}  # fmt: skip
 
 
 def _name(one: dict[str, Any]) -> str:
@@ -107,17 +100,7 @@ def outcomes(out: Console, answer: list[dict[str, Any]]) -> None:
     if not answer:
         out.print("Nothing to do: there is no connection yet.", highlight=False)
     for one in answer:
-        if one["dry_run"]:
-            did = f"would add {one['to_add']:,} and remove {one['to_remove']:,}; nothing was told to the audience"
-        else:
-            did = f"added {one['added']:,}, removed {one['removed']:,}"
-            did += f", failed {one['failed']:,}" if one["failed"] else ""
-        members = "member" if one["read"] == 1 else "members"
-        out.print(
-            f"{one['connection']}: {one['kind']} pass, {one['read']:,} {members} read, {did} "
-            f"({one['duration_s']:.1f} s): {_coloured(one['state'])}",
-            highlight=False,
-        )
+        out.print(f"{one['connection']}: {words.did(one)}: {_coloured(one['state'])}", highlight=False)
         if one["message"]:
             out.print(f"   {escape(one['message'])}", highlight=False)
 
@@ -136,16 +119,16 @@ def status(out: Console, answer: dict[str, Any], clock: Callable[[], float] = ti
             lines.append(escape(one["message"]))
         lines += [_members(one), _audience(one)]
         if one["audience_state"] == "TOO_SMALL":
-            lines.append(_TOO_SMALL)
+            lines.append(words.TOO_SMALL)
         lines.append(_passes(one, clock()))
         out.print("\n   ".join(lines), highlight=False)
 
 
 def _members(one: dict[str, Any]) -> str:
     members = "not counted" if one["members"] is None else f"{one['members']:,}"
-    left_out = ", ".join(f"{count:,} {_LEFT_OUT.get(reason, reason)}" for reason, count in one["skipped"].items())
+    left_out = words.left_out(one["skipped"])
     state = f" ({escape(one['group_state'])})" if one["group_state"] not in ("", "ready") else ""
-    return f"members   {members} at the source{state}, {one['mirrored']:,} mirrored; left out: {left_out or 'nobody'}"
+    return f"members   {members} at the source{state}, {one['mirrored']:,} mirrored; left out: {left_out}"
 
 
 def _audience(one: dict[str, Any]) -> str:
@@ -162,20 +145,12 @@ def _passes(one: dict[str, Any], now: float) -> str:
     last = one["last"]
     text = "never"
     if last is not None:
-        text = f"{last['kind']}, {_span(now - last['ended_at'])} ago, took {last['duration_s']:.1f} s"
+        text = f"{last['kind']}, {words.span(now - last['ended_at'])} ago, took {last['duration_s']:.1f} s"
         if last["failed"]:
             text += f", {last['failed']:,} records failed"
     due = one["next_at"]
-    following = "now" if due is None or due <= now else f"in {_span(due - now)}"
+    following = "now" if due is None or due <= now else f"in {words.span(due - now)}"
     return f"passes    last {text}; next {'under way' if one['state'] == 'running' else following}"
-
-
-def _span(seconds: float) -> str:
-    seconds = max(0.0, seconds)
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def lookalike(out: Console, answer: dict[str, Any]) -> None:

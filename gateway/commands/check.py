@@ -1,12 +1,15 @@
 """``tag-gateway check``: configuration, plugins, store, and with ``--online`` the credentials."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from gateway import config as configuration
+from gateway.alarms import webhook
+from gateway.alarms.receiver import Receiver
 from gateway.commands.control import is_running
 from gateway.config import Config
 from gateway.floors import assert_floors
@@ -15,7 +18,7 @@ from gateway.outbox.schema import sqlite_version
 from gateway.runtime import assemble, open_outbox
 
 
-def check(path: Path, *, online: bool, console: Console) -> bool:
+def check(path: Path, *, online: bool, alert: bool = False, console: Console) -> bool:
     """
     Print what is good and what is not; returns whether everything is.
 
@@ -39,7 +42,8 @@ def check(path: Path, *, online: bool, console: Console) -> bool:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if client is None:
         return is_sound
-    return asyncio.run(_probe(parts.destinations, sides, client, console)) and is_sound
+    receiver = parts.alerts if alert else None
+    return asyncio.run(_probe(parts.destinations, sides, receiver, client, console)) and is_sound
 
 
 def _good(console: Console, text: str) -> None:
@@ -73,8 +77,21 @@ def _store(config: Config, console: Console) -> bool:
     return not wrong
 
 
-async def _probe(destinations: dict[str, object], sides: dict[str, object], client: Client, console: Console) -> bool:
+async def _probe(
+    destinations: dict[str, object],
+    sides: dict[str, object],
+    receiver: Receiver | None,
+    client: Client,
+    console: Console,
+) -> bool:
     good = True
+    if receiver is not None:
+        problem = await webhook.post(client, receiver, webhook.body(webhook.sample(time.time()), "raised"))
+        good = problem is None
+        if problem is None:
+            _good(console, f"{escape('[alerts] url')}: a test alarm was taken")
+        else:
+            console.print(f"[red]✗[/] {escape('[alerts] url')}: {escape(problem)}", highlight=False)
     for name, side in sides.items():
         problem = await side.probe()  # type: ignore[attr-defined]
         if problem is None:

@@ -287,7 +287,7 @@ class _Demo:
         say = self._say
         say(f"Gateway   http://{self._public}   takes hits at /in/NAME")
         say(f"Sandbox   http://{self._pinterest}   stands in for Pinterest; nothing leaves this machine")
-        say(f"Operator  http://{self._operator}   /metrics and /api/status, password {self._password}")
+        say(f"Operator  http://{self._operator}   pages, /metrics and /api/status, password {self._password}")
         say(f"Log       {self._folder / 'gateway.log'}")
         say("")
 
@@ -349,6 +349,8 @@ class _Demo:
 
     def _invite(self) -> None:
         say = self._say
+        say("")
+        say(f"Look at http://{self._operator} in a browser, password {self._password}")
         say("")
         say("Try it (copy and paste into another terminal):")
         say("")

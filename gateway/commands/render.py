@@ -55,12 +55,24 @@ def dead_letters(console: Console, answer: dict[str, Any]) -> None:
     console.print(table)
 
 
+def alarms(console: Console, active: Sequence[dict[str, Any]]) -> None:
+    """Print the alarms that are up, with what to do."""
+    for one in active:
+        where = f" ({one['where']})" if one["where"] != "-" else ""
+        since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(one["since"]))
+        noted = " [dim]acknowledged[/]" if one["acknowledged"] else ""
+        console.print(f"[red]alarm[/] [bold]{escape(one['title'] + where)}[/], since {since}{noted}", highlight=False)
+        for line in filter(None, (one["detail"], one["remedy"])):
+            console.print(f"      {escape(line)}", highlight=False)
+
+
 def status(console: Console, answer: dict[str, Any]) -> None:
     """Print the status."""
     ready = "[green]ready[/]" if answer["ready"] else "[red]the store cannot be written[/]"
     console.print(
         f"{ready}, up {answer['uptime_s']:.0f} s, SQLite {answer['sqlite']}, store {answer['store_bytes'] / 1e6:.1f} MB"
     )
+    alarms(console, answer["active"])
     lanes = Table("destination", "state", "kind", "waiting", "in flight", "dead", box=None, header_style="bold")
     states = {lane["destination"]: lane for lane in answer["lanes"]}
     for row in answer["queue"]:
@@ -77,18 +89,21 @@ def status(console: Console, answer: dict[str, Any]) -> None:
             str(row["dead"]),
         )
     console.print(lanes)
-    events = Table("source", "destination", "event", "fate", "reason", "count", box=None, header_style="bold")
+    columns = ("source", "destination", "event", "fate", "reason", "last 24 h", "since start")
+    events = Table(*columns, box=None, header_style="bold")
     for row in answer["events"]:
         events.add_row(
-            row["source"], row["destination"], row["event"], fate(row["fate"]), row["reason"], str(row["count"])
-        )
+            *(escape(row[key]) for key in ("source", "destination", "event")), fate(row["fate"]), escape(row["reason"]),
+            str(row["day"]), str(row["count"]),
+        )  # fmt: skip
     console.print(events)
     for source, count in answer["quarantined"].items():
         console.print(f"[red]in quarantine[/] {escape(source)}: {count} (tag-gateway quarantine list)", highlight=False)
     for told in answer["degraded"]:
         console.print(f"[red]degraded[/] {escape(told)}", highlight=False)
     for alarm in answer["alarms"]:
-        console.print(f"[red]alarm[/] {alarm['reason']} ({alarm['source']}): {alarm['count']}")
+        told = f"{alarm['reason']} ({alarm['source']}): {alarm['count']} since the start"
+        console.print(f"[red]alarms[/] {escape(told)}", highlight=False)
     for warning in answer["warnings"]:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
 

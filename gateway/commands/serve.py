@@ -19,6 +19,9 @@ from gateway.floors import assert_floors
 from gateway.hit import Secret
 from gateway.ingress import public_app
 from gateway.operator import operator_app
+from gateway.operator.guard import Guard
+from gateway.operator.headers import Hardened
+from gateway.operator.passwords import checked
 from gateway.outbox.schema import sqlite_version
 from gateway.runtime import Gateway
 from gateway.server import Listener, assert_guarded, run, tcp_socket, unix_socket
@@ -104,11 +107,27 @@ def _operator_socket(config: Config) -> socket.socket | None:
 
 def _passwords(config: Config) -> tuple[Secret | None, Secret | None]:
     table = config.operator
-    password = configuration.secret(table.password, config, "[operator] password") if table.password else None
-    viewer = None
-    if table.viewer_password:
-        viewer = configuration.secret(table.viewer_password, config, "[operator] viewer_password")
+    password, viewer = (
+        checked(configuration.secret(value, config, f"[operator] {key}"), f"{config.path}: [operator] {key}")
+        if value
+        else None
+        for key, value in (("password", table.password), ("viewer_password", table.viewer_password))
+    )
     return password, viewer
+
+
+async def _reload(gateway: Gateway, path: Path, guard: Guard | None) -> None:
+    """Take the file over, the passwords with it; one that cannot be read changes nothing."""
+    try:
+        password, viewer = _passwords(configuration.load(path))
+    except ConfigError as error:
+        _log.error("reload_refused", extra={"detail": str(error)})
+        problem: str | None = "refused"
+    else:
+        problem = await gateway.reload(path)
+        if problem is None and guard is not None and password is not None:
+            guard.adopt(password, viewer)
+    gateway.audit.note("signal", "reload", detail="taken over" if problem is None else "refused, see the log")
 
 
 async def run_gateway(
@@ -135,14 +154,17 @@ async def run_gateway(
         *more,
     ]
     password, viewer = _passwords(config)
+    guard: Guard | None = None
     if operator is not None and password is not None:
-        console = Edge(operator_app(gateway, password, viewer), tally=gateway.tally)
-        listeners.append(Listener(console, operator, engine, 1.0, _OPERATOR, "operator"))
-    reloads: set[asyncio.Task[str | None]] = set()
+        console = operator_app(gateway, password, viewer)
+        guard = console if isinstance(console, Guard) else None
+        app = Hardened(Edge(console, tally=gateway.tally))
+        listeners.append(Listener(app, operator, engine, 1.0, _OPERATOR, "operator"))
+    reloads: set[asyncio.Task[None]] = set()
 
     def hangup() -> None:
         if path is not None:
-            task = asyncio.create_task(gateway.reload(path))
+            task = asyncio.create_task(_reload(gateway, path, guard))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 

@@ -15,18 +15,26 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from gateway.errors import ConfigError, GatewayError
-from gateway.event import User
 from gateway.explain import explain, mask, read_capture
 from gateway.exports import export
 from gateway.hit import Secret
+from gateway.operator import persons
+from gateway.operator.alarms import alarm_routes
 from gateway.operator.audiences import audience_routes
-from gateway.operator.auth import Password
+from gateway.operator.caller import audited
+from gateway.operator.events import event_routes
+from gateway.operator.guard import Guard, is_for_reader
 from gateway.operator.imports import import_rows
+from gateway.operator.pages import Pages, page_routes
+from gateway.operator.passwords import Passwords
+from gateway.operator.persons import PersonQuery
 from gateway.operator.quarantine import quarantine_routes
+from gateway.operator.sessions import Sessions
 from gateway.operator.status import Status, audience_metrics, queue_metrics, status_of
+from gateway.operator.throttle import Throttle
+from gateway.operator.vitals import health_routes
 from gateway.outbox import DeadFilter, DeadLetter
 from gateway.runtime import Gateway
-from gateway.subjects import person_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -49,23 +57,6 @@ class DeadQuery(msgspec.Struct, forbid_unknown_fields=True):
             reason=self.reason,
             event_name=self.event_name,
             source=self.source,
-        )
-
-
-class PersonQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Whose data, at all sites or one."""
-
-    email: str | None = None
-    phone: str | None = None
-    external_id: str | None = None
-    site: str | None = None
-
-    def user(self) -> User:
-        """Return the person."""
-        return User(
-            email=(self.email,) if self.email else (),
-            phone=(self.phone,) if self.phone else (),
-            external_id=(self.external_id,) if self.external_id else (),
         )
 
 
@@ -167,38 +158,16 @@ class Api:
 
     async def erase(self, request: Request) -> Response:
         """Erase what is kept of a person."""
-        gateway, query = self._gateway, await _read(request, PersonQuery)
-        ended = await gateway.memory.erase(self._subjects(query), requested_at=gateway.clock())
-        for one in ended:
-            gateway.sender.settled(one)
-        await gateway.replays.erase(self._subjects(query))
-        if query.email:
-            await gateway.audiences.bar(query.email)
-        return _json({"erased": len(ended)})
+        return _json({"erased": await persons.erase(self._gateway, await _read(request, PersonQuery))})
 
     async def export(self, request: Request) -> Response:
         """Write what is kept of a person to a file."""
         gateway, query = self._gateway, await _read(request, ExportQuery)
         file = None if query.output is None else Path(query.output)
         try:
-            return _json(await export(gateway.outbox, self._subjects(query), gateway.clock(), file))
+            return _json(await export(gateway.outbox, persons.subjects_of(gateway, query), gateway.clock(), file))
         except OSError as error:
             return _json({"error": {"code": "not_written", "message": str(error), "hint": "Choose another file."}}, 400)
-
-    def _subjects(self, query: PersonQuery) -> list[bytes]:
-        """Return the person's subjects at the sites that are meant; raises ValueError when nobody is."""
-        gateway, user = self._gateway, query.user()
-        if user == User():
-            raise ValueError("Name the person by email, phone or external_id.")
-        sites = {route.source.site for route in gateway.parts.routes.values()}
-        if query.site is not None and query.site not in sites:
-            raise ValueError(f"site: there is no site '{query.site}'; known are {', '.join(sorted(sites))}.")
-        subjects: list[bytes] = []
-        for route in gateway.parts.routes.values():
-            if query.site in (None, route.source.site):
-                country = route.source.default_country
-                subjects += person_of(gateway.outbox.digest, route.source.site, user, country).all
-        return list(dict.fromkeys(subjects))
 
     async def backup(self, request: Request) -> Response:
         """Write a consistent copy of the store."""
@@ -270,8 +239,27 @@ def _guarded(handler: Handler) -> Handler:
     return answer
 
 
-async def _nothing_here(_request: Request, error: Exception) -> Response:
+def _pages(gateway: Gateway, password: Secret, viewer: Secret | None) -> Pages:
+    return Pages(gateway, Passwords(password, viewer), Sessions(gateway.clock), Throttle(gateway.clock))
+
+
+def _failed(pages: Pages) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers after a fault of ours; the log has it in full."""
+
+    async def answer(request: Request, _error: Exception) -> Response:
+        if is_for_reader(request):
+            told = "This page has a fault. The gateway goes on taking and sending events; its log says what happened."
+            return await pages.problem(request, 500, "Something broke", told)
+        return _json({"error": {"code": "failed", "message": "This call has a fault.", "hint": "See the log."}}, 500)
+
+    return answer
+
+
+async def _nothing_here(request: Request, error: Exception, pages: Pages | None) -> Response:
     status = getattr(error, "status_code", 404)
+    if pages is not None and status == 404 and is_for_reader(request):
+        told = "The address is wrong, or what it led to is gone."
+        return await pages.problem(request, 404, "There is nothing here", told)
     code, message = ("not_found", "There is nothing here.")
     if status == 405:
         code, message = ("method_not_allowed", "This path does not take this method.")
@@ -283,6 +271,13 @@ async def _nothing_here(_request: Request, error: Exception) -> Response:
 def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secret | None = None) -> ASGIApp:
     """Return the operator's app, behind a password when one is given."""
     api = Api(gateway)
+    pages = None if password is None else _pages(gateway, password, viewer)
+
+    def _audited(what: str, key: str | None, handler: Handler, *, streams: bool = False) -> Handler:
+        return audited(gateway.audit, what, key, _guarded(handler), streams=streams)
+
+    async def nothing_here(request: Request, error: Exception) -> Response:
+        return await _nothing_here(request, error, pages)
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -298,22 +293,28 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
             Route("/status", _guarded(api.status)),
             Route("/api/plugins", _guarded(api.plugins)),
             Route("/api/dead", _guarded(api.dead_list)),
-            Route("/api/dead/replay", _guarded(api.dead_replay), methods=["POST"]),
-            Route("/api/dead/discard", _guarded(api.dead_discard), methods=["POST"]),
+            Route("/api/dead/replay", _audited("replay", "queued", api.dead_replay), methods=["POST"]),
+            Route("/api/dead/discard", _audited("discard", "discarded", api.dead_discard), methods=["POST"]),
             Route("/api/dead/{unit}", _guarded(api.dead_show)),
-            Route("/api/erase", _guarded(api.erase), methods=["POST"]),
-            Route("/api/export", _guarded(api.export), methods=["POST"]),
-            Route("/api/backup", _guarded(api.backup), methods=["POST"]),
-            Route("/api/salvage", _guarded(api.salvage), methods=["POST"]),
+            Route("/api/erase", _audited("erase", "erased", api.erase), methods=["POST"]),
+            Route("/api/export", _audited("export", None, api.export), methods=["POST"]),
+            Route("/api/backup", _audited("backup", None, api.backup), methods=["POST"]),
+            Route("/api/salvage", _audited("salvage", None, api.salvage), methods=["POST"]),
             Route("/api/explain", _guarded(api.explain), methods=["POST"]),
-            Route("/api/import/{source}", _guarded(imports), methods=["POST"]),
+            Route("/api/import/{source}", _audited("import", "fates", imports, streams=True), methods=["POST"]),
             *audience_routes(gateway, _guarded),
             *quarantine_routes(gateway, _guarded),
+            *alarm_routes(gateway, _guarded),
+            *event_routes(gateway, _guarded),
+            *health_routes(gateway, _guarded),
+            *(page_routes(pages) if pages is not None else []),
             Mount("/plugins", routes=[route for _, route in gateway.parts.host.routes]),
             # commands hand hits in through the control socket; on TCP there is the public listener
             *([] if password is not None else [Route("/in/{rest:path}", gateway.ingress)]),
         ],
-        exception_handlers={404: _nothing_here, 405: _nothing_here},
+        exception_handlers={404: nothing_here, 405: nothing_here, **({500: _failed(pages)} if pages else {})},
     )
     app.router.redirect_slashes = False  # it would build an address of the Host that the sender names
-    return app if password is None else Password(app, password, viewer)
+    if pages is None:
+        return app
+    return Guard(app, gateway, pages.passwords, pages.sessions, pages.throttle, pages.problem)

@@ -28,11 +28,12 @@ def callback_of(config: Config) -> str:
 def page(problem: str | None) -> Response:
     """Return the page that the browser ends on; nothing of the request is in it."""
     heading = "Access granted" if problem is None else "Access not granted"
-    text = "Close this page and go back to the terminal." if problem is None else "The terminal says why."
+    text = "Close this page and go back to the terminal" if problem is None else "The terminal says why"
+    text += ', or go on to <a href="/audiences">the page of audiences</a>.'
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
     }
-    html = f"<!doctype html><meta charset=utf-8><title>{heading}</title><h1>{heading}</h1><p>{text}</p>"
-    return HTMLResponse(html, 200 if problem is None else 400, headers)
+    html = f"<meta charset=utf-8><title>{heading}</title><h1>{heading}</h1><p>{text}</p>"
+    return HTMLResponse(f'<!doctype html><html lang="en">{html}', 200 if problem is None else 400, headers)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.operator.caller import audited
 from gateway.quarantine import Kept
 from gateway.runtime import Gateway
 
@@ -72,10 +73,14 @@ class QuarantineApi:
 def quarantine_routes(gateway: Gateway, guarded: Callable[[Handler], Handler]) -> list[Route]:
     """Return the routes; ``guarded`` turns errors into answers."""
     api = QuarantineApi(gateway)
+
+    def change(what: str, key: str, handler: Handler) -> Handler:
+        return audited(gateway.audit, what, key, guarded(handler))
+
     return [
         Route("/api/quarantine", guarded(api.show), methods=["GET"]),
-        Route("/api/quarantine/replay", guarded(api.replay), methods=["POST"]),
-        Route("/api/quarantine/discard", guarded(api.discard), methods=["POST"]),
+        Route("/api/quarantine/replay", change("quarantine_replay", "results", api.replay), methods=["POST"]),
+        Route("/api/quarantine/discard", change("quarantine_discard", "discarded", api.discard), methods=["POST"]),
     ]
 
 

@@ -2,21 +2,40 @@
 What the gateway is doing, as one record: for ``/api/status``, ``tag-gateway status``, and the gauges of ``/metrics``.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from gateway.alarms import Alarm
 from gateway.audiences import Status as Connection
 from gateway.event import Struct
+from gateway.history import Rolled
 from gateway.outbox import Counts, LaneCount
 from gateway.outbox.schema import sqlite_version
 from gateway.runtime import Gateway
 from gateway.sender import LaneState
+from gateway.tally import Event
+
+_DAY_S = 86_400
+#: Fates and ends, as roll-ups and as the counters since the start have them; "": the reason is the fate or the detail.
+_FATES = {
+    "accepted": "accepted", "merged": "merged", "duplicate": "duplicate", "dropped": "dropped", "rejected": "rejected",
+    "aside": "accepted", "delivered": "delivered", "dead": "dead", "ended": "", "discarded": "",
+}  # fmt: skip
+_WHATS = frozenset([*_FATES, *(f"test_{what}" for what in _FATES)])
+#: Discarded by nobody's event: these are no end of a unit.
+_SILENT = frozenset({"operator", "expired"})
 
 
 class Status(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """Counts since start, and what waits now."""
+    """
+    What happened, and what waits now.
+
+    ``events`` have ``count``, since the start, and ``day``: in the last 24 hours by the roll-ups, whole hours, the
+    gateway's earlier runs included; everything else counts since the start.
+    """
 
     uptime_s: float
     sqlite: str
@@ -30,6 +49,7 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=False):
     late: dict[str, int]
     maybe_twice: dict[str, int]
     alarms: list[dict[str, Any]]
+    active: list[Alarm]
     plugin_failures: dict[str, int]
     switched_off: list[str]
     quarantined: dict[str, int]
@@ -41,6 +61,7 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 async def status_of(gateway: Gateway) -> Status:
     """Return the record."""
+    await gateway.watch.fresh()
     counts = await gateway.outbox.counts()
     now = gateway.clock()
     tally = gateway.tally
@@ -49,7 +70,7 @@ async def status_of(gateway: Gateway) -> Status:
         uptime_s=round(now - gateway.started_at, 1),
         sqlite=sqlite_version()[0],
         ready=await gateway.ready() is None,
-        events=[{**row._asdict(), "count": count} for row, count in sorted(tally.events.items())],
+        events=_events(tally.events, await gateway.outbox.history(now - _DAY_S, now + 1, by="all", whats=_WHATS)),
         hits=[
             {"source": source, "status": int(status), "count": count}
             for (source, status), count in sorted(tally.hits.items())
@@ -67,17 +88,40 @@ async def status_of(gateway: Gateway) -> Status:
             {"reason": reason, "source": source, "count": count}
             for (reason, source), count in sorted(tally.alarms.items())
         ],
+        active=gateway.alarms.active(),
         plugin_failures={name: count for (name,), count in tally.plugin_failures.items()},
         switched_off=sorted(gateway.switched_off),
         quarantined=gateway.quarantine.counts(),
         store_bytes=counts.file_bytes,
         disk_free_bytes=counts.disk_free_bytes,
-        degraded=_degraded(gateway),
+        degraded=troubles(gateway),
         warnings=list(gateway.parts.warnings),
     )
 
 
-def _degraded(gateway: Gateway) -> list[str]:
+def _events(since_start: Mapping[Event, int], rolled: Sequence[Rolled]) -> list[dict[str, Any]]:
+    """Return fates and ends with both of their counts."""
+    day: Counter[Event] = Counter()
+    for row in rolled:
+        if (event := _fate(row)) is not None:
+            day[event] += row.count
+    return [
+        {**row._asdict(), "count": since_start.get(row, 0), "day": day[row]} for row in sorted({*since_start, *day})
+    ]  # fmt: skip
+
+
+def _fate(row: Rolled) -> Event | None:
+    """Return the row of the counters since the start that a roll-up counts in."""
+    test = "test_" if row.what.startswith("test_") else ""
+    fate, reason = _FATES[row.what.removeprefix("test_")], row.detail
+    if not fate:
+        if reason in _SILENT:
+            return None
+        fate, reason = ("merged", "") if reason == "merged" else ("dropped", reason)
+    return Event(row.source, row.destination, row.event, test + fate, reason)
+
+
+def troubles(gateway: Gateway) -> list[str]:
     """Return what is wrong with the store, in words."""
     found = [f"{told}. Bring back what can be read: tag-gateway salvage" for told in gateway.outbox.damaged]
     return [*([gateway.outbox.trouble] if gateway.outbox.trouble else []), *found]
@@ -100,6 +144,9 @@ def queue_metrics(gateway: Gateway, counts: Counts) -> bytes:
     bodies = Gauge("gateway_body_bytes", "Bytes of bodies under way", registry=registry)
     log = Gauge("gateway_store_wal_bytes", "Size of the store's write-ahead log", registry=registry)
     free = Gauge("gateway_disk_free_bytes", "Free on the store's disk, at the last look", registry=registry)
+    alarms = Gauge("gateway_alarm", "1: the alarm is up", ["kind", "where"], registry=registry)
+    for up in gateway.alarms.active():
+        alarms.labels(up.kind, up.where).set(1)
     log.set(counts.wal_bytes)
     free.set(counts.disk_free_bytes)
     now = gateway.clock()

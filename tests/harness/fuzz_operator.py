@@ -90,6 +90,8 @@ def operator_calls() -> Iterator[Input]:
         "/api/dead?limit=%C2%B2", "/api/dead?limit=" + "9" * 5_000, "/api/dead?after=%00%ff",
         "/api/dead?reason=%ed%a0%80",
         "/api/quarantine?limit=%C2%B2", "/api/quarantine?after=%00&source=%ff", "/api/quarantine?ids=a&dry_run=x",
+        "/api/events?limit=%C2%B2", "/api/events?after=%ff&source=%00", "/api/events?fate=" + CANARY + "&limit=200",
+        "/api/events/stream?after=x", "/api/events/stream?limit=%00&x=1",
         "/api/dead/%00", "/api/dead/%ff%fe", "/api/dead/9223372036854775808", "/api/dead/-1", "/api/dead/%C2%B2",
         "/api/dead/" + "1" * 5_000, "/api/dead?after=99999999999999999999", "/api/dead?after=1&units=1&dry_run=x",
         "/api/audiences/jobs/%00", "/api/audiences/jobs/x?wait_s=nan", "/api/audiences/jobs/x?wait_s=1e999",

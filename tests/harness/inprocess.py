@@ -54,7 +54,7 @@ class Call(Struct, frozen=True):
 
 
 class Wire:
-    """An HTTP client that notes every call before it is made."""
+    """An HTTP client that notes every call with events before it is made."""
 
     def __init__(self, inner: Client, clock: Callable[[], float]) -> None:
         self._inner = inner
@@ -71,8 +71,9 @@ class Wire:
         timeout_s: float = 30.0,
         max_bytes: int = 1_048_576,
     ) -> Answer:
-        """Note the call and make it."""
-        self.calls.append(Call(at=self._clock(), url=url, body=json.loads(content or b"null")))
+        """Note the call, unless it only asks, and make it."""
+        if method != "GET":
+            self.calls.append(Call(at=self._clock(), url=url, body=json.loads(content or b"null")))
         return await self._inner.request(
             method, url, headers=headers, content=content, timeout_s=timeout_s, max_bytes=max_bytes
         )
