@@ -1,6 +1,8 @@
 """``tag-gateway serve`` as a process: what a second one, a taken port and a signal do."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
@@ -10,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from gateway.errors import CommandFailed
+from gateway.server import Listener, run
 
 CONFIG = """
 [server]
@@ -100,3 +105,28 @@ def test_a_bad_file_keeps_the_old_one_running(tmp_path: Path) -> None:
         config.write_text(good, encoding="utf-8")
         process.send_signal(signal.SIGHUP)
         assert next(line for line in map(json.loads, process.stderr) if line["event"] == "reloaded")
+
+
+def test_a_listener_that_ends_by_itself_ends_the_process_with_an_error() -> None:
+    """Who supervises the process is not told that all is well."""
+
+    class Broken(Listener):
+        async def run(self, stop: asyncio.Event) -> None:
+            raise OSError("the socket is gone")
+
+    class Sound(Listener):
+        async def run(self, stop: asyncio.Event) -> None:
+            await stop.wait()
+
+    async def serve() -> None:
+        with socket.socket() as sock:
+            listeners = [Broken(None, sock, "hypercorn", 0.1), Sound(None, sock, "hypercorn", 0.1)]
+            await run(listeners, asyncio.Event(), on_ready=lambda: None, on_hangup=lambda: None)
+
+    thresholds = gc.get_threshold()
+    try:
+        with pytest.raises(CommandFailed, match="listener"):
+            asyncio.run(serve())
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
