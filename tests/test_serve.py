@@ -15,6 +15,7 @@ import pytest
 
 from gateway.errors import CommandFailed
 from gateway.server import Listener, run
+from tests.harness.processes import until
 
 CONFIG = """
 [server]
@@ -130,3 +131,21 @@ def test_a_listener_that_ends_by_itself_ends_the_process_with_an_error() -> None
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    """A reload that comes too early is not a reason to go away."""
+    config = configured(tmp_path)
+    process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        # the store's lock is taken some time before the listeners stand
+        until((tmp_path / "var" / "gateway.db.lock").exists, 30.0, "the gateway starts", 0.001)
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+        assert any(json.loads(line)["event"] == "serving" for line in process.stderr)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
