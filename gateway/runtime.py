@@ -259,10 +259,11 @@ class Gateway:
 
     def _wire(self, parts: Parts) -> Wiring:
         table: PipelineTable = parts.config.pipeline
+        enrichers = parts.host.ordered_enrichers(table.enrichers)
         pipeline = Pipeline(
             self.outbox,
             self.memory,
-            parts.host.ordered_enrichers(table.enrichers),
+            enrichers,
             self._guard,
             Windows(dedup_s=table.dedup_window_s, business_s=table.business_key_s),
             self.clock,
@@ -271,6 +272,7 @@ class Gateway:
             lambda ended: self.sender.settled(ended),
             self.replays.erased,
             self.budget.judge,
+            [one.name for one in enrichers if not parts.host.is_ours(one)],
         )
         return Wiring(parts.routes, pipeline, self.quarantine)
 
