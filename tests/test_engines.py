@@ -807,3 +807,16 @@ def test_errors_are_ours() -> None:
     """What the start-up says is an error that the command line shows in one line."""
     assert issubclass(ConfigError, GatewayError)
     assert "\n" not in str(engines._unguarded("x"))
+
+
+def test_who_uses_hypercorn_without_limits_gets_its_own_connections() -> None:
+    """The replaced name serves everybody in the process: only our configuration has limits to hold."""
+    loop = asyncio.new_event_loop()
+    try:
+        made = [
+            engines.connection(None, loop, config, None, {}, None, None)
+            for config in (Config(), engines.GuardedConfig())
+        ]
+    finally:
+        loop.close()
+    assert [type(one) for one in made] == [TCPServer, engines.GuardedServer]
