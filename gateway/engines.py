@@ -219,7 +219,7 @@ def connection(app: Any, loop: Any, config: Config, *rest: Any) -> TCPServer:
     return (GuardedServer if isinstance(config, GuardedConfig) else TCPServer)(app, loop, config, *rest)
 
 
-hypercorn_run.TCPServer = connection  # type: ignore[attr-defined]
+hypercorn_run.TCPServer = connection  # type: ignore[attr-defined, assignment]
 
 
 async def assert_guarded() -> None:
