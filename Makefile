@@ -21,9 +21,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
-# Kills, faults and load for half an hour; writes reliability-report.json and .md. SOAK="--minutes 5" for less.
+# Kills, faults, load and fuzz for half an hour and more; writes reliability-report.json and .md to FOLDER of SOAK="--out FOLDER".
 soak: $(VENV)/.dev
-	$(BIN)/python -m soak $(SOAK)
+	$(BIN)/python -m soak --fuzz 10000 $(SOAK)
 
 # Asks an advisory service about every pinned dependency.
 audit: $(VENV)/.dev

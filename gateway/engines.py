@@ -214,7 +214,12 @@ class GuardedServer(TCPServer):
             connections.refused()
 
 
-hypercorn_run.TCPServer = GuardedServer  # type: ignore[attr-defined]
+def connection(app: Any, loop: Any, config: Config, *rest: Any) -> TCPServer:
+    """Return what serves one connection: ours where it has limits, for others in this process may use Hypercorn too."""
+    return (GuardedServer if isinstance(config, GuardedConfig) else TCPServer)(app, loop, config, *rest)
+
+
+hypercorn_run.TCPServer = connection  # type: ignore[attr-defined, assignment]
 
 
 async def assert_guarded() -> None:
@@ -226,7 +231,7 @@ async def assert_guarded() -> None:
     """
     serve = hypercorn_run.worker_serve
     nested = [code.co_names for code in serve.__code__.co_consts if hasattr(code, "co_names")]
-    if serve.__globals__["TCPServer"] is not GuardedServer or not any("TCPServer" in names for names in nested):
+    if serve.__globals__["TCPServer"] is not connection or not any("TCPServer" in names for names in nested):
         raise _unguarded("its serve() does not use our connections")
     upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n\r\n"
     if not (await _answer(upgrade, Limits())).startswith(b"HTTP/1.1 204 "):

@@ -59,10 +59,7 @@ class Guard:
             Rejected: What the plugin says of the hit.
             Unavailable: It raised anything else, did not return in time, or is switched off.
         """
-        if name in self.switched_off:
-            raise Unavailable(
-                "plugin_failed", f"The plugin '{name}' is switched off: it hung {HUNG_LIMIT} times in a row."
-            )
+        self._check_switch(name)
         if self._running >= _THREADS:
             raise Unavailable("plugin_failed", "All threads for plugins are taken by calls that do not return.")
         self._running += 1
@@ -111,6 +108,37 @@ class Guard:
         except Exception as error:
             raise self.failure(name, error) from error
 
+    async def awaited(self, name: str, call: Awaitable[T]) -> T:
+        """
+        Await a stranger's coroutine with the same deadline; one that never gives the loop back cannot be stopped.
+
+        Raises:
+            Unavailable: It did not return in time, or is switched off. What it raises itself passes.
+        """
+        try:
+            self._check_switch(name)
+        except Unavailable:
+            if asyncio.iscoroutine(call):
+                call.close()
+            raise
+        deadline = asyncio.timeout(self._deadline_s)
+        try:
+            async with deadline:
+                result = await call
+        except TimeoutError as error:
+            if not deadline.expired():  # its own
+                raise
+            self._count_hung(name)
+            raise self.failure(name, error) from error
+        self._hung.pop(name, None)
+        return result
+
+    def _check_switch(self, name: str) -> None:
+        if name in self.switched_off:
+            raise Unavailable(
+                "plugin_failed", f"The plugin '{name}' is switched off: it hung {HUNG_LIMIT} times in a row."
+            )
+
     def _returned(self) -> None:
         self._running -= 1
 
@@ -130,6 +158,10 @@ class Guard:
     def close(self) -> None:
         """Let the threads go; one that hangs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+#: What a plugin may raise and that is its own affair: an exit of the process is not a plugin's to decide.
+FAILURES = (Exception, SystemExit, KeyboardInterrupt)
 
 
 class _Raised:

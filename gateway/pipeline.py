@@ -5,7 +5,7 @@ One hit is one commit, and a reply is made only after it. Every plugin call is g
 hit only.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.event import STANDARD_NAMES, Alarm, Event, Invalid, Normalized, Sea
 from gateway.hit import Hit, Source
 from gateway.identity import Windows, identify, marks_of, moment
 from gateway.interfaces import Destination, Enricher, Identifiers
-from gateway.isolation import Guard
+from gateway.isolation import FAILURES, Guard
 from gateway.memory import ORDER, Memory, Trail
 from gateway.merge import join
 from gateway.outbox import Admission, Kind, Lane, Outbox, Unit, kind_of
@@ -89,6 +89,7 @@ class Pipeline:
         judge: Called with what a hit brought; raises Unavailable when it must make room for others.
         watch: Called with the source's name and each event that was completed, once.
         told: Called with the source's name, each outcome, and its sealed event (None: decided before there was one).
+        strangers: Names of enrichers that are not ours: they have a deadline.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Pipeline:
         judge: Callable[[Source, Sequence[Normalized]], None] = lambda _source, _items: None,
         watch: Callable[[str, Event], None] = lambda _source, _event: None,
         told: Callable[[str, Outcome, SealedEvent | None], None] = lambda _source, _outcome, _event: None,
+        strangers: Collection[str] = (),
     ) -> None:
         self._outbox = outbox
         self._memory = memory
@@ -119,6 +121,7 @@ class Pipeline:
         self._observe = observe
         self._settled = settled
         self._judge, self._watch, self._told = judge, watch, told
+        self._strangers = frozenset(strangers)
         self._compliance = Compliance(outbox, memory, clock, alarm, settled, erased)
 
     async def handle(self, route: Route, hit: Hit, *, replay: str = "") -> Reply:
@@ -286,9 +289,11 @@ class Pipeline:
     async def _run(self, enrichers: Sequence[Enricher], event: Event, hit: Hit, trace: Trace | None) -> Event | Skipped:
         for enricher in enrichers:
             try:
-                result = await enricher.enrich(event, hit)
-            except Exception as error:  # a plugin may fail in any way
-                failure = self._guard.failure(enricher.name, error)
+                call = enricher.enrich(event, hit)
+                result = await (self._guard.awaited(enricher.name, call) if enricher.name in self._strangers else call)
+            except FAILURES as error:  # a plugin may fail in any way
+                # one that hung or is switched off is counted and logged already
+                failure = error if isinstance(error, Unavailable) else self._guard.failure(enricher.name, error)
                 if enricher.on_error == "refuse":
                     raise Unavailable("privacy_failed", failure.message, retry_after_s=30) from error
                 event = msgspec.structs.replace(event, notes=(*event.notes, f"{enricher.name}: failed"))
@@ -333,7 +338,7 @@ class Pipeline:
                 reason = destination.refuse(sealed, facts.accepted_at)
             except Unavailable:
                 raise
-            except Exception as error:  # a plugin may fail in any way
+            except FAILURES as error:  # a plugin may fail in any way
                 raise self._guard.failure(destination.name, error) from error
             if trace is not None:
                 trace(f"sealed for {destination.name}", sealed)

@@ -164,10 +164,11 @@ class Gateway:
 
     def _wire(self, parts: Parts) -> Wiring:
         table: PipelineTable = parts.config.pipeline
+        enrichers = parts.host.ordered_enrichers(table.enrichers)
         pipeline = Pipeline(
             self.outbox,
             self.memory,
-            parts.host.ordered_enrichers(table.enrichers),
+            enrichers,
             self._guard,
             Windows(dedup_s=table.dedup_window_s, business_s=table.business_key_s),
             self.clock,
@@ -178,6 +179,7 @@ class Gateway:
             self.budget.judge,
             self.detectors.note,
             self._told,
+            [one.name for one in enrichers if not parts.host.is_ours(one)],
         )
         return Wiring(parts.routes, pipeline, self.quarantine)
 

@@ -23,7 +23,7 @@ from hypercorn.asyncio import serve as hypercorn_serve
 
 from gateway import engines
 from gateway.connections import Connections, Limits
-from gateway.errors import ConfigError
+from gateway.errors import CommandFailed, ConfigError
 
 _log = logging.getLogger("gateway.server")
 Engine = Literal["hypercorn", "uvicorn"]
@@ -167,7 +167,12 @@ async def _collect(stop: asyncio.Event) -> None:
 async def run(
     listeners: Sequence[Listener], stop: asyncio.Event, *, on_ready: Callable[[], None], on_hangup: Callable[[], None]
 ) -> None:
-    """Serve all listeners until SIGTERM, SIGINT or ``stop``; returns in bounded time after that."""
+    """
+    Serve all listeners until SIGTERM, SIGINT or ``stop``; returns in bounded time after that.
+
+    Raises:
+        CommandFailed: A listener ended by itself: who supervises the process must start it again.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -181,10 +186,9 @@ async def run(
     collector = asyncio.create_task(_collect(stop))
     waiter = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        if task is not waiter and task.exception() is not None:
-            stop.set()
-            _log.error("listener_failed", exc_info=task.exception())
+    broken = [task for task in done if task is not waiter and not stop.is_set()]
+    for task in broken:
+        _log.error("listener_failed", exc_info=task.exception())
     stop.set()
     waiter.cancel()
     collector.cancel()
@@ -193,3 +197,5 @@ async def run(
     for task in late:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if broken:
+        raise CommandFailed("A listener ended by itself; the log names the error. Start the gateway again.")

@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line for each error, JSON for programs."""
 
+import asyncio
 import json
 import sqlite3
 import sys
@@ -11,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway import cli
+from gateway.config import load
+from gateway.runtime import open_outbox
 
 CONFIG = """
 [store]
@@ -136,12 +139,16 @@ def test_a_store_that_cannot_be_opened_is_exit_3(config: Path, failing: Failing)
 
 
 def test_a_damaged_store_fails_the_check(config: Path) -> None:
-    """It is moved aside, named with the command that brings back what can be read, and told of until that is done."""
-    (config.parent / "gateway.db").write_bytes(b"this is not a database, not at all" * 100)
+    """The check says so and leaves the file where it is; after the next start it names what to do until it is done."""
+    store = config.parent / "gateway.db"
+    store.write_bytes(b"this is not a database, not at all" * 100)
     for _ in range(2):
         done = CliRunner().invoke(cli.cli, ["check", "--config", str(config)])
-        assert done.exit_code == 1
-        assert "corrupt-" in done.output
+        assert (done.exit_code, "damaged" in done.output) == (1, True)
+        assert store.read_bytes().startswith(b"this is not a database")
+    asyncio.run(open_outbox(load(config)).close())
+    done = CliRunner().invoke(cli.cli, ["check", "--config", str(config)])
+    assert (done.exit_code, "corrupt-" in done.output) == (1, True)
 
 
 def test_text_in_brackets_is_not_lost(config: Path, failing: Failing) -> None:

@@ -86,7 +86,7 @@ class Shares:
 
 
 class App:
-    """Reads bodies as the ingress does; ``/big`` is long, ``/slow`` commits for a while, ``/deaf`` never reads."""
+    """Reads bodies as the ingress does; other paths answer at length, commit slowly, wait for the end, never read."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -103,6 +103,9 @@ class App:
         status, body = 200, b"ok\n"
         if path == "/big":
             body = BIG
+        elif path == "/refuse":
+            await asyncio.sleep(0.2)
+            status = 429
         elif path == "/slow":
             self.committing.set()
             await asyncio.sleep(1.0)
@@ -443,6 +446,44 @@ def test_an_endless_body_is_refused_early(under: Under) -> None:
     under.run(scenario())
 
 
+async def refuse(under: Under, within_s: float) -> int:
+    """Send a long body to who never reads it; returns the status. Raises TimeoutError when the connection stays."""
+    async with served(Edge(App()), under.engine, Limits(linger_s=0.2)) as (port, listener):
+        client = await Raw.open(port, b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n")
+        answer = asyncio.create_task(client.status())
+        sending = asyncio.create_task(client.send(b"a" * (8 << 20)))
+        status = await answer
+        client.writer.write_eof()
+        try:
+            async with asyncio.timeout(within_s):
+                while len(listener.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            client.close()
+            await sending
+    return status
+
+
+def test_a_refused_body_leaves_nothing(anywhere: Under) -> None:
+    """Who is answered before the body was read gets the answer, and the connection ends."""
+
+    async def scenario() -> None:
+        assert await refuse(anywhere, SLACK_S) == 429
+
+    anywhere.run(scenario())
+
+
+def test_without_our_end_a_refused_body_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: Hypercorn's own end of a request waits for room in a queue that nobody reads."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(engines.GuardedH11, "_close_stream", H11Protocol._close_stream)
+        with pytest.raises(TimeoutError):
+            await refuse(USUAL["hypercorn"], 1.0)
+
+    USUAL["hypercorn"].run(scenario())
+
+
 def test_heads_have_limits(anywhere: Under) -> None:
     """A cookie of 8 KB is fine; a flood of headers, one header without end, and a long target are refused."""
 
@@ -729,10 +770,11 @@ def test_a_hypercorn_without_our_hooks_does_not_start(monkeypatch: pytest.Monkey
             asyncio.run(assert_guarded("hypercorn"))
 
 
-def test_an_uvicorn_without_our_hooks_does_not_start(anywhere: Under, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("uvicorn")])
+def test_an_uvicorn_without_our_hooks_does_not_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Likewise, for both of its parsers."""
-    if anywhere.engine != "uvicorn":
-        pytest.skip("uvicorn's")
+    anywhere = ALL[name]
+    monkeypatch.setattr(uvicorn_engine, "PARSER", anywhere.parser)
     anywhere.run(assert_guarded("uvicorn"))
     with monkeypatch.context() as patch:
         patch.setattr(uvicorn_engine.GuardedH11, "_should_upgrade", lambda self: False)
@@ -765,3 +807,16 @@ def test_errors_are_ours() -> None:
     """What the start-up says is an error that the command line shows in one line."""
     assert issubclass(ConfigError, GatewayError)
     assert "\n" not in str(engines._unguarded("x"))
+
+
+def test_who_uses_hypercorn_without_limits_gets_its_own_connections() -> None:
+    """The replaced name serves everybody in the process: only our configuration has limits to hold."""
+    loop = asyncio.new_event_loop()
+    try:
+        made = [
+            engines.connection(None, loop, config, None, {}, None, None)
+            for config in (Config(), engines.GuardedConfig())
+        ]
+    finally:
+        loop.close()
+    assert [type(one) for one in made] == [TCPServer, engines.GuardedServer]

@@ -1,6 +1,8 @@
 """``tag-gateway serve`` as a process: what a second one, a taken port and a signal do."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
@@ -10,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from gateway.errors import CommandFailed
+from gateway.server import Listener, run
+from tests.harness.processes import until
 
 CONFIG = """
 [server]
@@ -100,3 +106,46 @@ def test_a_bad_file_keeps_the_old_one_running(tmp_path: Path) -> None:
         config.write_text(good, encoding="utf-8")
         process.send_signal(signal.SIGHUP)
         assert next(line for line in map(json.loads, process.stderr) if line["event"] == "reloaded")
+
+
+def test_a_listener_that_ends_by_itself_ends_the_process_with_an_error() -> None:
+    """Who supervises the process is not told that all is well."""
+
+    class Broken(Listener):
+        async def run(self, stop: asyncio.Event) -> None:
+            raise OSError("the socket is gone")
+
+    class Sound(Listener):
+        async def run(self, stop: asyncio.Event) -> None:
+            await stop.wait()
+
+    async def serve() -> None:
+        with socket.socket() as sock:
+            listeners = [Broken(None, sock, "hypercorn", 0.1), Sound(None, sock, "hypercorn", 0.1)]
+            await run(listeners, asyncio.Event(), on_ready=lambda: None, on_hangup=lambda: None)
+
+    thresholds = gc.get_threshold()
+    try:
+        with pytest.raises(CommandFailed, match="listener"):
+            asyncio.run(serve())
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    """A reload that comes too early is not a reason to go away."""
+    config = configured(tmp_path)
+    process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        # the store's lock is taken some time before the listeners stand
+        until((tmp_path / "var" / "gateway.db.lock").exists, 30.0, "the gateway starts", 0.001)
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+        assert any(json.loads(line)["event"] == "serving" for line in process.stderr)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()

@@ -14,6 +14,7 @@ from gateway.commands.control import is_running
 from gateway.config import Config
 from gateway.floors import assert_floors
 from gateway.http import Client
+from gateway.outbox.opening import inspect
 from gateway.outbox.schema import sqlite_version
 from gateway.runtime import assemble, open_outbox
 
@@ -67,6 +68,11 @@ def _store(config: Config, console: Console) -> bool:
     if is_running(config.socket_path):
         _good(console, f"store {config.store_path}: in use by the running gateway, SQLite {version}{note}")
         return True
+    problem = inspect(config.store_path)
+    if problem is not None:
+        told = f"damaged ({problem}). The next start moves it aside, begins a new one, and names what to do"
+        console.print(f"[red]✗[/] store {config.store_path}: {escape(told)}", highlight=False)
+        return False
     outbox = open_outbox(config)
     wrong = [*outbox.damaged, *([outbox.trouble] if outbox.trouble else [])]
     asyncio.run(outbox.close())

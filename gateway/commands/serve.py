@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ def serve(path: Path) -> None:
         ConfigError: The file is wrong, a port is taken, or a library is not fit to serve.
         StoreError: The store cannot be opened, or failed while it was in use.
     """
+    # until there is something to reload: a hangup while it starts would end the process
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure()
     assert_floors()
     config = configuration.load(path)

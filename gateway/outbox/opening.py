@@ -10,7 +10,7 @@ from gateway.errors import StoreError
 from gateway.event import Struct
 from gateway.outbox import damage
 from gateway.outbox.failures import failure_of, words_of
-from gateway.outbox.schema import connect
+from gateway.outbox.schema import FileLock, connect
 from gateway.outbox.space import Space, network_file_system
 
 T = TypeVar("T")
@@ -62,6 +62,23 @@ def open_store(path: Path, space: Space) -> Opened:
         kept.append(notice)
         damage.keep_notices(connection, kept)
     return Opened(connection=connection, notices=tuple(kept), is_unchecked=unchecked)
+
+
+def inspect(path: Path) -> str | None:
+    """
+    Return what is wrong with a store that nobody uses, None for a sound one; nothing is moved.
+
+    Raises:
+        StoreError: It is in use, or cannot be read for a reason that is no damage.
+    """
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    if not path.parent.exists():
+        return None
+    lock.acquire()
+    try:
+        return damage.examine(path, thorough=not path.exists() or path.stat().st_size <= damage.THOROUGH_BYTES)
+    finally:
+        lock.release()
 
 
 def with_ballast(space: Space, work: Callable[[], T]) -> T:

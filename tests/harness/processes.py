@@ -155,9 +155,10 @@ class SandboxProcess(Process):
         found: dict[str, int] = self._client.get("/_sandbox/ids", params=params).json()
         return found
 
-    def events(self, limit: int) -> list[dict[str, Any]]:
-        """Return the newest kept events, oldest first."""
-        found: list[dict[str, Any]] = self._client.get("/_sandbox/events", params={"limit": limit}).json()["events"]
+    def events(self, limit: int, *, test: bool = False) -> list[dict[str, Any]]:
+        """Return the newest kept events, oldest first; ``test``: of those that were sent with ``?test=true``."""
+        params = {"limit": str(limit), **({"test": "true"} if test else {})}
+        found: list[dict[str, Any]] = self._client.get("/_sandbox/events", params=params).json()["events"]
         return found
 
     def stand(self, **fault: Any) -> None:
