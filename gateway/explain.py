@@ -6,6 +6,7 @@ A capture is a file with one request, in one of three forms: a step example (``{
 the bare body.
 """
 
+import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -150,10 +151,29 @@ _RAW = frozenset(
 )
 
 
+#: How an address is shown: its network says which proxy or provider, and not who.
+_NETWORKS = {4: 24, 6: 48}
+_ADDRESSES = frozenset({"ip", "client_ip_address", "peer"})
+
+
+def network_of(address: str) -> str | None:
+    """Return the network of an IP address as text, None for what is no address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return str(ipaddress.ip_network((found, _NETWORKS[found.version]), strict=False))
+
+
 def mask(value: Any, *, personal: bool = False) -> Any:
     """Shorten hashes to six digits, hide raw identifiers, shorten addresses; the shape stays."""
     if isinstance(value, dict):
-        return {key: mask(item, personal=personal or key in _RAW) for key, item in value.items()}
+        return {
+            key: network_of(item) or item
+            if key in _ADDRESSES and isinstance(item, str)
+            else mask(item, personal=personal or key in _RAW)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [mask(item, personal=personal) for item in value]
     if isinstance(value, str):

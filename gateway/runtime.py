@@ -185,6 +185,10 @@ class Gateway:
 
     def _erased(self, subjects: Sequence[bytes]) -> None:
         self.replays.erased(subjects)
+        self.forget_shown()
+
+    def forget_shown(self) -> None:
+        """Forget what pages could show of anybody: whose it is is not known there, so an erasure takes it all."""
         self.captures.clear()
         self.recent.forget()
 

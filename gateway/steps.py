@@ -40,19 +40,9 @@ def steps_of(entry: Entry) -> tuple[Step, ...]:
     )
 
 
-def shortened(address: str) -> str:
-    """Return an address without its last part: who called stays unknown, the network can be told."""
-    separator = ":" if ":" in address else "."
-    parts = address.split(separator)
-    kept = parts[:2] if separator == ":" else parts[:-1]
-    return separator.join([*kept, "…"])
-
-
 def event_of(event: SealedEvent) -> dict[str, Any]:
     """Return a sealed event as it is shown: hashes and addresses shortened, only what it has."""
     shown: dict[str, Any] = msgspec.to_builtins(event)
-    if event.client.ip:
-        shown["client"] = {**shown["client"], "ip": shortened(event.client.ip)}
     shown["click_ids"] = {name: f"({len(value)} characters)" for name, value in event.click_ids.items()}
     masked: dict[str, Any] = mask({key: value for key, value in shown.items() if value not in ({}, [], (), None, "")})
     return masked

@@ -27,13 +27,22 @@ def callback_of(config: Config) -> str:
 
 def page(problem: str | None) -> Response:
     """Return the page that the browser ends on; nothing of the request is in it."""
+    from gateway.operator.pages.statics import Statics  # needs the routes' roles, which name this callback
+
+    static = Statics().url
     heading = "Access granted" if problem is None else "Access not granted"
-    text = "Close this page and go back to the terminal" if problem is None else "The terminal says why"
-    text += ', or go on to <a href="/audiences">the page of audiences</a>.'
+    text = "Close this page, or go on to" if problem is None else "The terminal says why, and so do"
     headers = {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
     }
-    html = f"<meta charset=utf-8><title>{heading}</title><h1>{heading}</h1><p>{text}</p>"
-    return HTMLResponse(f'<!doctype html><html lang="en">{html}', 200 if problem is None else 400, headers)
+    html = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<title>{heading} · Tag gateway</title><link rel="icon" href="{static("icon.svg")}">'
+        f'<link rel="stylesheet" href="{static("app.css")}"><body class="entry"><main><div class="card">'
+        f'<h1>{heading}</h1><p>{text} <a href="/audiences">the audiences</a>.</p></div></main></html>'
+    )
+    return HTMLResponse(html, 200 if problem is None else 400, headers)

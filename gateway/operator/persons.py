@@ -84,7 +84,7 @@ async def erase(gateway: Gateway, query: PersonQuery) -> int:
     for one in ended:
         gateway.sender.settled(one)
     await gateway.replays.erase(subjects)
-    gateway.captures.clear()
+    gateway.forget_shown()
     if query.email:
         await gateway.audiences.bar(query.email)
     return len(ended)

@@ -5,18 +5,18 @@ Hashes and click ids are cut to six characters, addresses to their network, URLs
 before (:func:`gateway.explain.mask`).
 """
 
-import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.explain import mask
+from gateway.explain import mask, network_of
 
 _SHOWN = 6
-#: Source: the project's issue 6, *Live events*: addresses are shown shortened.
-_NETWORKS = {4: 24, 6: 48}
 #: Fields that hold an id of one browser or basket, wherever they stand; below ``click_ids`` everything is one.
 _IDS = frozenset({"click_id", "click_ids", "client_id", "cart_token", "epik", "partner_id"})
 _MOST_TEXT = 300
+#: What :func:`gateway.explain.mask` put in a raw value's place.
+_MASKED = re.compile(r"\([0-9]{1,9} characters\)")
 
 
 def veiled(value: Any, *, is_id: bool = False) -> Any:
@@ -34,11 +34,12 @@ def _veil(value: Any, *, is_id: bool) -> Any:
 
 def text(value: str, *, is_id: bool = False) -> str:
     """Return one masked text."""
-    if is_id and len(value) > _SHOWN and not value.endswith("…"):
+    if is_id and len(value) > _SHOWN and not value.endswith("…") and _MASKED.fullmatch(value) is None:
         return f"{value[:_SHOWN]}…"
     if "://" in value[:12]:
         return without_query(value)
-    network = _network(value) if 2 < len(value) < 46 and value[-1] in "0123456789abcdefABCDEF:" else None
+    could_be_one = 2 < len(value) < 46 and value[-1] in "0123456789abcdefABCDEF:" and ("." in value or ":" in value)
+    network = network_of(value) if could_be_one else None
     if network is not None:
         return network
     return value if len(value) <= _MOST_TEXT else f"{value[:_MOST_TEXT]}…"
@@ -48,14 +49,3 @@ def without_query(url: str) -> str:
     """Return a URL without query and fragment."""
     base = url.partition("#")[0].partition("?")[0]
     return base[:_MOST_TEXT]
-
-
-def _network(value: str) -> str | None:
-    """Return an address's network, None for what is no address."""
-    if "." not in value and ":" not in value:
-        return None
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        return None
-    return str(ipaddress.ip_network((address, _NETWORKS[address.version]), strict=False))
