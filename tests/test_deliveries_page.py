@@ -138,7 +138,7 @@ def test_groups_by_reason_in_two_classes(tmp_path: Path) -> None:
         assert "too old (1)" in theirs
         assert "Sources api 2, other 1" in theirs
         assert "Events lead 2, checkout 1" in theirs
-        assert "4 events are not sent again" in said
+        assert "4 events kept until you replay or discard them" in said
 
     site(tmp_path, scenario)
 

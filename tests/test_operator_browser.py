@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audiences import schedule
 from gateway.operator.pages import NAVIGATION
 from gateway.sandbox.faults import Fault
 from tests.harness.operator_pages import OPERATOR, REFUSED, Office, sale
@@ -52,7 +53,11 @@ def chrome() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     """One gateway for all tests, with something on every page."""
-    with Office(tmp_path_factory.mktemp("office")) as found:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Office(tmp_path_factory.mktemp("office")) as found,
+    ):
+        patch.setattr(schedule, "TICK_S", 0.2)
         found.people()
         found.fill()
         yield found
@@ -186,7 +191,7 @@ def test_a_dead_letter_is_replayed(chrome: Any, office: Office, session: Any) ->
 
 
 def test_an_audience_is_connected(chrome: Any, office: Office, session: Any) -> None:
-    """Logging in at the vendor, choosing left and right, connecting, finishing, and a pass that fills the audience."""
+    """Logging in at the vendor, choosing left and right, connecting, finishing, and a first pass that fills the audience."""
     with Desk(chrome, office, session) as page:
         page.goto("/audiences")
         page.get_by_role("button", name="Log in", exact=True).click()
@@ -198,11 +203,17 @@ def test_an_audience_is_connected(chrome: Any, office: Office, session: Any) -> 
         page.get_by_role("link", name="Choose Readers").click()
         page.get_by_role("button", name="Connect", exact=True).click()
         page.get_by_role("link", name="Finish").click()
-        page.get_by_role("button", name="Sync now").click()
-        expect(page.locator("main")).to_contain_text("added 240, removed 0")
-        assert len(next(iter(office.sandbox.audiences.lists.values())).hashes) == 240
+        until(lambda: office.call(_state(office)) == "ok", 15, "the first pass is over, which comes by itself", 0.05)
         page.goto("/audiences")
-        expect(page.locator("main")).to_contain_text("240 e-mails from here")
+        expect(page.locator("main")).to_contain_text("240 e-mails from here; since it was connected added 240")
+        assert len(next(iter(office.sandbox.audiences.lists.values())).hashes) == 240
+        page.get_by_role("button", name="Dry run").click()
+        expect(page.locator("main")).to_contain_text("240 members read, would add 0 and remove 0")
+
+
+async def _state(office: Office) -> str:
+    (one,) = await (await office.gateway.audiences.engine()).connections()
+    return one.state
 
 
 def test_a_test_event_is_run(chrome: Any, office: Office, session: Any) -> None:

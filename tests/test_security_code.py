@@ -161,10 +161,10 @@ def test_every_requirement_has_its_hashes(lock: str) -> None:
 
 
 def test_direct_dependencies_are_few() -> None:
-    """Fifteen or fewer, all of them locked; installing by hash is what make, image and tests do."""
+    """Sixteen or fewer, all of them locked; installing by hash is what make, image and tests do."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     direct = {re.split(r"[<>=!;\[ ]", line)[0].lower() for line in project["dependencies"]}
-    assert len(direct) <= 15
+    assert len(direct) <= 16
     assert direct <= requirements("requirements.lock").keys()
     for name in ("Makefile", "Dockerfile"):
         installs = re.findall(r"install [^\n&]*-r [^\n&]*", (ROOT / name).read_text(encoding="utf-8"))

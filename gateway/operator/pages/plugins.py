@@ -13,7 +13,7 @@ from gateway.operator.shown import sections
 from gateway.outbox.schema import sqlite_version
 
 _PACKAGES = (
-    "tag-gateway", "argon2-cffi", "click", "cryptography", "httpx", "hypercorn", "jinja2", "msgspec", "phonenumbers",
+    "tag-gateway", "click", "cryptography", "httpx", "hypercorn", "jinja2", "msgspec", "phonenumbers",
     "pluggy", "prometheus-client", "starlette", "uvicorn", "uvloop",
 )  # fmt: skip
 _AUDITED = 50
