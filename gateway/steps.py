@@ -43,7 +43,7 @@ def steps_of(entry: Entry) -> tuple[Step, ...]:
 def event_of(event: SealedEvent) -> dict[str, Any]:
     """Return a sealed event as it is shown: hashes and addresses shortened, only what it has."""
     shown: dict[str, Any] = msgspec.to_builtins(event)
-    shown["click_ids"] = {name: f"({len(value)} characters)" for name, value in event.click_ids.items()}
+    shown["click_ids"] = {name: f"{value[:6]}…" for name, value in event.click_ids.items()}
     masked: dict[str, Any] = mask({key: value for key, value in shown.items() if value not in ({}, [], (), None, "")})
     return masked
 
