@@ -26,16 +26,12 @@ from gateway.tally import LATE_S, Tally
 _log = logging.getLogger("gateway.sender")
 KINDS: tuple[Kind, ...] = ("live", "offline", "test")
 #: Back-off of a lane after n failures: a random time up to min(_BASE_S * 2^n, _CAP_S).
-_BASE_S = 1.0
-_CAP_S = 60.0
-#: A vendor's own wish is honoured up to here.
-RETRY_AFTER_CAP_S = 900.0
+_BASE_S, _CAP_S = 1.0, 60.0
+RETRY_AFTER_CAP_S = 900.0  # a vendor's own wish is honoured up to here
 #: How often a paused lane tries whether its credentials work again, and with how many events.
-_PROBE_S = 30.0
-_PROBE_EVENTS = 1
+_PROBE_S, _PROBE_EVENTS = 30.0, 1
 _CALL_S = 120.0  # shorter than a lease, longer than any destination's own limit
-#: A bisection stops so long before its lease is lost.
-_LEASE_MARGIN_S = 60.0
+_LEASE_MARGIN_S = 60.0  # a bisection stops so long before its lease is lost
 
 
 class LaneState(Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -263,7 +259,11 @@ class DestinationLane:
         if self._clock() > lease.deadline - _LEASE_MARGIN_S or self._failures or self._paused:
             return [Settlement(unit=unit.unit, end="retry", reason=verdict.reason) for unit in units]
         middle = len(units) // 2
-        return await self._send(lease, units[:middle]) + await self._send(lease, units[middle:])
+        settled: list[Settlement] = []
+        for half in (units[:middle], units[middle:]):
+            if not self._is_stopping():  # what is delivered by now is settled, the rest goes back as it was
+                settled += await self._send(lease, half)
+        return settled
 
     async def _call(self, batch: Batch) -> Verdict:
         name = self._destination.name

@@ -400,3 +400,36 @@ def test_a_stop_sends_nothing_that_it_cannot_settle(tmp_path: Path) -> None:
 
     calls = [call for scene in (first, second) for call in play(tmp_path, scene, config=config).calls]
     assert [call.ids for call in calls if ACCOUNT in call.url] == [["e"]]
+
+
+def test_a_stop_ends_a_bisection_and_settles_what_it_delivered(tmp_path: Path) -> None:
+    """A batch of which halves are delivered is not sent again as a whole because the gateway stops meanwhile."""
+    config = tables(linger_s=0.1)
+    config["server"] = {"graceful_s": 5.0}
+
+    async def first(here: World) -> None:
+        here.sandbox.faults.stand(Fault(kind="status", status=422, event_ids=("bad",)))
+        request = here.wire.request
+        stopping: list[asyncio.Task[None]] = []
+
+        async def stop_at_the_third(*args: Any, **named: Any) -> Any:
+            answer = await request(*args, **named)
+            if len(here.calls) == 3:
+                stopping.append(asyncio.create_task(here.gateway.stop_sending()))
+                await here.until(lambda: all(lane._stopping for lane in here.gateway.sender.lanes), "lanes stop")
+            return answer
+
+        here.wire.request = stop_at_the_third  # type: ignore[method-assign]
+        # the newest of a second goes first, so that the half with the bad one is the last
+        await here.post(event("bad", here.clock()), *(event(f"e{number}", here.clock()) for number in range(15)))
+        await here.until(lambda: bool(stopping), "the third call")
+        await stopping[0]
+
+    async def second(here: World) -> None:
+        here.sandbox.faults.stand(Fault(kind="status", status=422, event_ids=("bad",)))
+        await here.drain()
+
+    before, after = [play(tmp_path, scene, config=config).calls for scene in (first, second)]
+    assert [len(call.ids) for call in before] == [16, 8, 8]
+    delivered = [one for call in [*before, *after] if "bad" not in call.ids for one in call.ids]
+    assert sorted(delivered) == sorted(f"e{number}" for number in range(15))

@@ -31,7 +31,7 @@ def page(problem: str | None) -> Response:
 
     static = Statics().url
     heading = "Access granted" if problem is None else "Access not granted"
-    text = "Close this page, or go on to" if problem is None else "The terminal says why, and so do"
+    text = "Close this page, or go on to" if problem is None else "Begin again in the terminal, which says why, or with"
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'",
