@@ -91,7 +91,7 @@ class Guard:
                 verdict = await destination.send(batch)
             if not is_verdict(verdict, len(batch.events)):
                 raise TypeError("something else than a verdict on its batch")
-        except Exception as error:
+        except FAILURES as error:
             raise self.failure(destination.name, error) from error
         return verdict
 
@@ -105,7 +105,7 @@ class Guard:
         try:
             async with asyncio.timeout(limit_s):
                 return await call()
-        except Exception as error:
+        except FAILURES as error:
             raise self.failure(name, error) from error
 
     async def awaited(self, name: str, call: Awaitable[T]) -> T:

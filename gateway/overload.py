@@ -1,8 +1,9 @@
 """
 The budget of the public listener: what requests under way take together, and who is refused first when it runs out.
 
-Three things are bounded: requests under way, the bytes of their bodies, and the events that wait on disk. The fuller
-one of them is, the more is refused, with 503 and a Retry-After that differs from one to the next:
+Four things are bounded: requests under way, the bytes of their bodies, the events that wait on disk, and the last room
+on the disk before the store itself refuses everything. The fuller one of them is, the more is refused, with 503 and a
+Retry-After that differs from one to the next:
 
 ===========  ==================================================================================
 beyond       are refused
@@ -32,7 +33,7 @@ PAGES, LIKELY_PAGES, PUBLIC, ALL = range(4)
 RETRY_S = 5
 #: The same while events that wait fill the store: that lasts longer.
 DISK_RETRY_S = 60
-#: So often what waits on disk is asked for.
+#: So often what waits on disk, and the room there, is asked for.
 _ASK_EVERY_S = 0.5
 #: A body longer than this is decoded to know what it is.
 _SCREENED_BYTES = 65_536
@@ -46,6 +47,7 @@ _SAID = {
     "requests": "More hits are under way than the gateway takes.",
     "bytes": "The bodies of the hits under way take more memory than they may.",
     "waiting": "More events wait for delivery than the store may hold.",
+    "disk": "The disk is nearly full.",
 }
 
 
@@ -54,8 +56,8 @@ class Overloaded(Unavailable):
     There is no room; nothing was accepted, or nobody can say whether it was (``is_certain`` is False).
 
     Args:
-        why: ``requests``, ``bytes``, ``waiting`` (events on disk), ``commit`` (the disk does not keep up) or ``time``:
-            a label of ``gateway_shed_total``.
+        why: ``requests``, ``bytes``, ``waiting`` (events on disk), ``disk`` (room there), ``commit`` (the disk
+            does not keep up) or ``time``: a label of ``gateway_shed_total``.
         message: One sentence for a person.
         most_s: The Retry-After is between one second and this.
     """
@@ -115,7 +117,8 @@ class Budget:
 
     Args:
         limits: See :meth:`limit`.
-        waiting: Returns how many events wait on disk; asked twice a second.
+        waiting: Returns how many events wait on disk; asked twice a second, as ``room`` is.
+        room: See :attr:`gateway.outbox.Outbox.room`. At 0.0 the store refuses by itself, and says why.
         clock: Monotonic seconds.
 
     Attributes:
@@ -123,12 +126,21 @@ class Budget:
         body_bytes: Bytes of their bodies.
     """
 
-    def __init__(self, limits: Limits, waiting: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        waiting: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        room: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         self.requests = 0
         self.body_bytes = 0
         self._ask = waiting
         self._clock = clock
         self._waiting = 0
+        self._room = room
+        #: Share of the disk's last room that is taken.
+        self._disk = 0.0
         self._ask_at = float("-inf")
         self.limit(limits)
 
@@ -151,12 +163,16 @@ class Budget:
         if now >= self._ask_at:
             self._ask_at = now + _ASK_EVERY_S
             self._waiting = self._ask()
+            room = self._room()
+            self._disk = 1.0 - room if room else 0.0
         if self.requests >= self._requests_at[mark]:
             raise refusal("requests")
         if self.body_bytes >= self.bytes_at[mark]:
             raise refusal("bytes")
         if self._waiting >= self._waiting_at[mark]:
             raise refusal("waiting")
+        if self._disk >= SHARES[mark]:
+            raise refusal("disk")
         self.requests += 1
         return Share(self, mark)
 
@@ -189,17 +205,20 @@ class Budget:
             self.requests <= self._requests_at[mark]
             and self.body_bytes <= self.bytes_at[mark]
             and self._waiting <= self._waiting_at[mark]
+            and self._disk <= SHARES[mark]
         )
 
     def _fullest(self, mark: int) -> str:
         if self.requests > self._requests_at[mark]:
             return "requests"
-        return "bytes" if self.body_bytes > self.bytes_at[mark] else "waiting"
+        if self.body_bytes > self.bytes_at[mark]:
+            return "bytes"
+        return "waiting" if self._waiting > self._waiting_at[mark] else "disk"
 
 
 def refusal(why: str) -> Overloaded:
     """Return the error of a budget that is used up."""
-    return Overloaded(why, _SAID[why], most_s=DISK_RETRY_S if why == "waiting" else RETRY_S)
+    return Overloaded(why, _SAID[why], most_s=DISK_RETRY_S if why in ("waiting", "disk") else RETRY_S)
 
 
 def is_page(items: Sequence[Normalized], event_names: Mapping[str, str]) -> bool:

@@ -127,7 +127,7 @@ class Gateway:
             config.store_path.parent / "quarantine", self.parts.quarantine, clock, self.tally.kept, self._alarm
         )
         self.replays = Replays(self.quarantine, lambda: self.parts.routes, lambda: self.pipeline, self.outbox.digest)
-        self.budget = Budget(_limits(config), self._waiting)
+        self.budget = Budget(_limits(config), self._waiting, room=lambda: self.outbox.room)
         server = config.server
         self.rate_limit = RateLimit(server.rate_per_s, server.rate_burst, server.trusted_proxies)
         self._wiring = self._wire(self.parts)

@@ -89,6 +89,29 @@ def test_the_order_of_shedding() -> None:
     assert one.requests == 10
 
 
+@pytest.mark.parametrize(
+    ("room", "refused"),
+    [
+        (1.0, []),
+        (0.6, []),
+        (0.4, ["page"]),
+        (0.2, ["page", "likely page"]),
+        (0.1, ["door", "page", "likely page"]),
+        (0.0, []),  # the store refuses by itself, and says why
+    ],
+)
+def test_page_events_end_before_the_disk_is_full(room: float, refused: list[str]) -> None:
+    """The last room on the disk is left to conversions, and then to server sources, as every budget is."""
+    clock = Clock()
+    one = Budget(Limits(), lambda: 0, clock, room=lambda: room)
+    one.enter(API).leave()
+    found = [why(one.enter, WEB), why(one.judge, WEB, [PAGE]), why(one.screen, hit(WEB, "page_visit"))]
+    names = ("door", "page", "likely page")
+    assert [name for name, reason in zip(names, found, strict=True) if reason == "disk"] == refused
+    assert why(one.judge, WEB, [ORDER]) == ""
+    assert why(one.enter, API) == ""
+
+
 def test_the_public_part_leaves_room_for_servers() -> None:
     """However many public requests come, a tenth is left to server sources."""
     one = budget()

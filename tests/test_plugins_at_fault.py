@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gateway import isolation, sender
+from gateway.errors import PluginFailed
 from gateway.hookspecs import hookimpl
 from gateway.interfaces import Batch, Context, Delivered
 from gateway.isolation import HUNG_LIMIT, Guard
@@ -285,3 +286,21 @@ def test_what_isolation_costs() -> None:
     say(f"isolation: {inline:.2f} us a call inline, {threaded:.0f} us in a thread")
     assert inline < 100
     assert threaded < 20_000
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_question_that_ends_the_process_does_not(error: BaseException) -> None:
+    """What a page asks a plugin fails like a hit's call does."""
+
+    async def ask_it() -> None:
+        raise error
+
+    async def main() -> None:
+        guard = Guard(lambda _name: None)
+        try:
+            with pytest.raises(PluginFailed):
+                await guard.asked("stranger", ask_it, 1.0)
+        finally:
+            guard.close()
+
+    asyncio.run(main())

@@ -290,7 +290,6 @@ def operator_app(gateway: Gateway, password: Secret | None = None, viewer: Secre
             Route("/livez", livez),
             Route("/metrics", _guarded(api.metrics)),
             Route("/api/status", _guarded(api.status)),
-            Route("/status", _guarded(api.status)),
             Route("/api/plugins", _guarded(api.plugins)),
             Route("/api/dead", _guarded(api.dead_list)),
             Route("/api/dead/replay", _audited("replay", "queued", api.dead_replay), methods=["POST"]),

@@ -23,7 +23,6 @@ API: Mapping[str, Need] = {
     "/livez": "anyone",
     CALLBACK: "anyone",
     "/metrics": "viewer",
-    "/status": "viewer",
     "/api/status": "viewer",
     "/api/plugins": "viewer",
     "/api/health": "viewer",

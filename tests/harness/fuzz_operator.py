@@ -98,7 +98,7 @@ def operator_calls() -> Iterator[Input]:
         "/api/audiences/groups?source=%ff", "/api/audiences/accounts?sink=%00", "/api/audiences/audiences?sink=",
         "/oauth/callback?state=%ff&code=" + CANARY, "/oauth/callback", "/metrics?x=%ff", "/nowhere/" + CANARY,
         "/api/dead/a/b",
-        "/api/import/none", "/status", "/api/plugins", "/livez",
+        "/api/import/none", "/api/status", "/api/plugins", "/livez",
     ):  # fmt: skip
         for method in ("GET", "POST", "PUT", "HEAD"):
             yield call(path, b"{}" if method == "POST" else b"", f"{method} {path[:60]}", method)
